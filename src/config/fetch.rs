@@ -1,0 +1,1 @@
+//! What `fetch-init` is told.

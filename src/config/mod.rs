@@ -1,0 +1,134 @@
+//! From arguments as typed to configuration as decided.
+//!
+//! A configuration in hand is valid as far as that can be told without touching a disk or a network. Each flag has an
+//! environment twin, made of the program's name and the flag's: `--listen` is also `CODE_SERVER_LISTEN`. A flag wins over
+//! its twin. A misspelt flag is an error; a misspelt twin cannot be told from somebody else's variable, so
+//! [`unknown_variables`] finds them for a warning.
+
+pub mod fetch;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, Parser};
+
+use crate::exit::Exit;
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing is wrong: help or the version was asked for, and this is it.
+    #[error("{0}")]
+    Shown(clap::Error),
+    /// The command line cannot be understood; the text names the flag.
+    #[error("{0}")]
+    Usage(clap::Error),
+}
+
+impl ConfigError {
+    /// How the program ends for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Shown(_) => Exit::Done,
+            Self::Usage(_) => Exit::Usage,
+        }
+    }
+
+    /// Writes help to standard output and errors to standard error, coloured on a terminal.
+    pub fn print(&self) {
+        let (Self::Shown(text) | Self::Usage(text)) = self;
+        // Nobody is left to tell if standard error is gone.
+        drop(text.print());
+    }
+}
+
+/// Parses a command line, program name first, and the environment twins of its flags.
+pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<A, ConfigError> {
+    A::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Shown(error),
+        _ => ConfigError::Usage(error),
+    })
+}
+
+/// The variables that begin with a program's prefix and are no flag's twin: most likely misspelt.
+///
+/// Kubernetes gives every container variables for each Service, and a Service may be named like the program:
+/// `CODE_SERVER_SERVICE_HOST`, `CODE_SERVER_PORT_8080_TCP`. Those are left out.
+#[must_use]
+pub fn unknown_variables<A: CommandFactory>(
+    prefix: &str,
+    variables: impl IntoIterator<Item = OsString>,
+) -> Vec<String> {
+    let command = A::command();
+    let names = variables
+        .into_iter()
+        .filter_map(|name| name.into_string().ok());
+    names
+        .filter(|name| {
+            name.starts_with(prefix) && !is_from_kubernetes(name) && !is_twin(&command, name)
+        })
+        .collect()
+}
+
+fn is_twin(command: &Command, name: &str) -> bool {
+    let mut arguments = command.get_arguments();
+    arguments.any(|argument| argument.get_env().is_some_and(|twin| twin == name))
+        || command
+            .get_subcommands()
+            .any(|subcommand| is_twin(subcommand, name))
+}
+
+fn is_from_kubernetes(name: &str) -> bool {
+    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+        || ["_SERVICE_PORT_", "_PORT_"]
+            .iter()
+            .any(|infix| name.contains(infix))
+}
+
+/// A duration as `10s`, `5m` or `1h 30m`; `0` needs no unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration such as 300ms, 10s or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for text in ["", "10", "-1s", "10 parsecs"] {
+            assert!(duration(text).unwrap_err().contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn misspelt_variables_are_told_from_those_of_kubernetes() {
+        #[derive(Parser)]
+        struct Arguments {
+            #[arg(long, env = "CODE_SERVER_LISTEN")]
+            _listen: Option<String>,
+        }
+        let variables = [
+            "CODE_SERVER_LISTEN",
+            "CODE_SERVER_LISTNE",
+            "CODE_SERVER_SERVICE_HOST",
+            "CODE_SERVER_SERVICE_PORT_HTTP",
+            "CODE_SERVER_PORT",
+            "CODE_SERVER_PORT_8080_TCP_ADDR",
+            "HOME",
+        ];
+        let unknown = unknown_variables::<Arguments>("CODE_SERVER_", variables.map(OsString::from));
+        assert_eq!(unknown, ["CODE_SERVER_LISTNE"]);
+    }
+}

@@ -1,0 +1,66 @@
+//! The exit codes that both programs share, after `sysexits(3)`.
+//!
+//! A script and `kubectl describe pod` tell by the number alone whether to try again, to mend the call, or to look at the
+//! data. Which error has which code is decided where the error is defined; this is only the table.
+
+use std::process::ExitCode;
+
+/// How a program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked for is done.
+    Done,
+    /// The command line is wrong.
+    Usage,
+    /// An archive, a descriptor or a digest is wrong.
+    Data,
+    /// The server could not be reached, or had nothing to give, until the deadline.
+    Unavailable,
+    /// A file, a directory or a listening socket cannot be created.
+    CannotCreate,
+    /// Reading or writing failed, or the disk is full.
+    Io,
+    /// Somebody else is at work, or the tree does not hold still: try again later.
+    Busy,
+    /// Access was refused: by a file's mode, or by the server.
+    Refused,
+    /// What the configuration names does not exist or does not fit.
+    Config,
+    /// A signal of this number ended the work.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The number that the parent process sees.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::Unavailable => 69,
+            Self::CannotCreate => 73,
+            Self::Io => 74,
+            Self::Busy => 75,
+            Self::Refused => 77,
+            Self::Config => 78,
+            Self::Signal(number) => 128_u8.saturating_add(number),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_ends_with_128_and_its_number() {
+        assert_eq!(Exit::Signal(15).code(), 143);
+    }
+}

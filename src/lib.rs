@@ -1,0 +1,15 @@
+//! Takes a directory of code and serves it over HTTP as one content-hashed archive; fetches, verifies and installs it.
+//!
+//! (The map of the modules comes with the last of them.)
+
+pub mod artifact;
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+pub mod entry;
+pub mod exit;
+pub mod listing;
+pub mod ordered;
+pub mod publication;
+pub mod root;
+pub mod telemetry;
