@@ -2,6 +2,7 @@
 //!
 //! (The map of the modules comes with the last of them.)
 
+pub mod archive;
 pub mod artifact;
 pub mod config;
 pub mod descriptor;
@@ -12,4 +13,6 @@ pub mod listing;
 pub mod ordered;
 pub mod publication;
 pub mod root;
+pub mod snapshot;
 pub mod telemetry;
+pub mod tree;

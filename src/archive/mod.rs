@@ -1,0 +1,283 @@
+//! The archive: a tree as one ordinary `.tar.gz` that also can be read, checked and reused in parts.
+//!
+//! # The format, version 1
+//!
+//! **tar.** GNU headers, one for each entry in the order of [`EntryPath`](crate::entry::EntryPath), so that what a
+//! directory holds follows it at once; no entry for the root. Names stand under `./`, those of directories end in `/`;
+//! a name or link target longer than 100 bytes goes into a `././@LongLink` record before. Owner and group are 0 without
+//! names, modes as [`Mode`](crate::entry::Mode) has them, times whole seconds clamped to 0…2³³−1 or one fixed time for
+//! all; a size of 8 GiB or more is written in base 256. A hard link is a file of its own. Two empty blocks end it.
+//!
+//! **gzip.** One member: a header of ten bytes without optional fields (time 0, system 255), one deflate stream, CRC and
+//! length. The stream is cut into *segments*. A segment is the output of one `deflate` call over all its raw bytes with a
+//! full flush: it begins and ends at a byte's border and refers to nothing before it, so it inflates alone, and the whole
+//! is a stream that every tool reads. An empty final block, `03 00`, ends the stream. No segment is empty.
+//!
+//! **Cuts.** Behind an entry when 1 MiB of tar or more is gathered, or when it is 256 KiB or more and the first 32 bits of
+//! the SHA-256 of the entry's path are 0 modulo 8; inside a file of more than 1 MiB at each multiple of 1 MiB. So where a
+//! cut falls depends on what lies close before it, and a change in one place leaves most segments as they were.
+//!
+//! All bytes follow from the tree and [`Options::format`]: not from the order in which a directory is read, from the number
+//! of threads, or from what was built before.
+
+mod cut;
+mod deflate;
+mod header;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::time::SystemTime;
+
+use crate::descriptor::{Descriptor, MAJOR_VERSION, Segment};
+use crate::digest::Digest;
+use crate::entry::{Mode, Modes, Timestamp};
+use crate::root::Root;
+use crate::snapshot::{ReadError, Reading, Snapshot, SnapshotWriter};
+use crate::tree::{self, Entry, Found, LeftOut, Tree, UNREADABLE, Unreadable};
+
+use self::header::Member;
+use self::writer::ArchiveWriter;
+
+/// The compressor and its version, on which the bytes depend.
+const COMPRESSOR: &str = "zlib-rs-0.6.8";
+/// How often a file that is torn is read again before the whole archive is given up.
+const READS: u32 = 3;
+
+/// What decides about an archive besides the tree.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// From 1, fast, to 9, small.
+    pub level: u32,
+    /// How permission bits travel.
+    pub modes: Modes,
+    /// One time for all entries, in seconds since 1970; `None`: each its own.
+    pub mtime: Option<i64>,
+    /// Threads that compress. They do not show in the bytes.
+    pub workers: NonZeroUsize,
+}
+
+impl Options {
+    /// All that decides about the bytes besides the tree, as the descriptor has it.
+    #[must_use]
+    pub fn format(&self) -> String {
+        let modes = match self.modes {
+            Modes::Normal => "normal",
+            Modes::Keep => "keep",
+        };
+        let mtime = self
+            .mtime
+            .map_or_else(|| "tree".into(), |seconds| seconds.to_string());
+        let level = self.level;
+        format!(
+            "{MAJOR_VERSION};coding=gzip;compressor={COMPRESSOR};level={level};modes={modes};mtime={mtime}"
+        )
+    }
+}
+
+/// Why there is no archive.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// An entry could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The archive or the listing could not be written.
+    #[error("cannot write the {what}: {source}")]
+    Write {
+        /// Archive or listing.
+        what: &'static str,
+        /// How.
+        source: io::Error,
+    },
+    /// The system gave no thread to compress with.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The caller wanted no more.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// An archive that is complete.
+#[derive(Debug)]
+pub struct Sealed {
+    /// What it holds.
+    pub snapshot: Snapshot,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The length of the tar in bytes.
+    pub uncompressed_size: u64,
+    /// One after the other.
+    pub segments: Vec<Segment>,
+    /// How many names each rule left out.
+    pub left_out: BTreeMap<String, u64>,
+}
+
+impl Sealed {
+    /// The descriptor of this archive, made at this time with these options.
+    #[must_use]
+    pub fn describe(self, options: &Options, created_at: SystemTime) -> Descriptor {
+        Descriptor {
+            format: options.format(),
+            revision: self.snapshot.revision,
+            digest: self.digest,
+            size: self.size,
+            uncompressed_size: self.uncompressed_size,
+            entries: self.snapshot.entries,
+            files: self.snapshot.files,
+            created_at,
+            segments: self.segments,
+            left_out: self.left_out,
+        }
+    }
+}
+
+/// What [`seal`] goes by, besides the tree.
+pub struct Order<'a> {
+    /// What decides about the bytes.
+    pub options: Options,
+    /// What becomes of a file that may not be read.
+    pub unreadable: Unreadable,
+    /// Asked between two entries: shall it end early?
+    pub cancelled: &'a dyn Fn() -> bool,
+}
+
+/// Reads all that a tree holds, each file once, and writes the archive and the listing.
+///
+/// Holds a few segments in memory at a time, whatever the files' sizes. When it fails, what was written so far is of no use.
+/// Neither writer is flushed.
+pub fn seal<A: Write, L: Write>(
+    root: &Root,
+    tree: &Tree,
+    order: &Order<'_>,
+    archive: A,
+    listing: L,
+) -> Result<Sealed, ArchiveError> {
+    let Options {
+        level,
+        modes,
+        workers,
+        ..
+    } = order.options;
+    let mut sealing = Sealing {
+        root,
+        order,
+        archive: ArchiveWriter::new(archive, level, workers)?,
+        snapshot: SnapshotWriter::new(listing, modes),
+        left_out: Vec::new(),
+    };
+    for entry in &tree.entries {
+        if (order.cancelled)() {
+            return Err(ArchiveError::Cancelled);
+        }
+        sealing.add(entry)?;
+    }
+    let (snapshot, _) = sealing.snapshot.finish();
+    let archive = sealing.archive.finish()?;
+    let mut left_out = tree.left_out_by_rule();
+    for (rule, count) in tree::count_by_rule(&sealing.left_out) {
+        *left_out.entry(rule).or_default() += count;
+    }
+    Ok(Sealed {
+        snapshot,
+        digest: archive.digest,
+        size: archive.size,
+        uncompressed_size: archive.uncompressed_size,
+        segments: archive.segments,
+        left_out,
+    })
+}
+
+struct Sealing<'a, A: Write, L: Write> {
+    root: &'a Root,
+    order: &'a Order<'a>,
+    archive: ArchiveWriter<A>,
+    snapshot: SnapshotWriter<L>,
+    left_out: Vec<LeftOut>,
+}
+
+impl<A: Write, L: Write> Sealing<'_, A, L> {
+    fn add(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let (options, path) = (&self.order.options, &entry.path);
+        let mode = Mode::new(entry.kind(), entry.mode, options.modes);
+        let mtime = seconds(entry.mtime, options);
+        match &entry.found {
+            Found::File { .. } => return self.add_file(entry),
+            Found::Directory => self.archive.begin(&Member::Directory { path, mode, mtime }),
+            Found::Symlink(target) => self.archive.begin(&Member::Symlink {
+                path,
+                target,
+                mode,
+                mtime,
+            }),
+        }
+        self.snapshot.add(entry).map_err(listing_failed)?;
+        self.archive.end(path)
+    }
+
+    /// Adds a file; again from its beginning if it was torn and that is still possible.
+    fn add_file(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let mut reads_left = READS;
+        loop {
+            reads_left -= 1;
+            let mark = self.archive.mark();
+            let skip_denied = self.order.unreadable == Unreadable::Skip;
+            match self.try_add_file(entry) {
+                Err(ArchiveError::Read(ReadError::Denied(_))) if skip_denied => {
+                    let path = entry.path.clone();
+                    self.left_out.push(LeftOut { path, rule: UNREADABLE.into() });
+                    return Ok(());
+                }
+                Err(ArchiveError::Read(ReadError::Changed { .. }))
+                    if reads_left > 0 && self.archive.return_to(&mark) => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn try_add_file(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let (options, path) = (&self.order.options, &entry.path);
+        let mut file = Reading::begin(self.root, entry)?;
+        let (size, mode) = (
+            file.size(),
+            Mode::new(entry.kind(), file.mode(), options.modes),
+        );
+        let mtime = seconds(file.mtime(), options);
+        self.archive.begin(&Member::File {
+            path,
+            mode,
+            mtime,
+            size,
+        });
+        for piece in cut::pieces(size) {
+            self.archive.append(|raw| file.read(piece.length, raw))?;
+            if !piece.is_last {
+                if (self.order.cancelled)() {
+                    return Err(ArchiveError::Cancelled);
+                }
+                self.archive.cut()?;
+            }
+        }
+        let mode = file.mode();
+        let digest = file.finish()?;
+        self.snapshot
+            .add_file(path, mode, digest)
+            .map_err(listing_failed)?;
+        self.archive.end(path)
+    }
+}
+
+fn listing_failed(source: io::Error) -> ArchiveError {
+    ArchiveError::Write {
+        what: "listing",
+        source,
+    }
+}
+
+/// The time that an entry's header carries.
+fn seconds(mtime: Timestamp, options: &Options) -> u64 {
+    let seconds = options.mtime.unwrap_or(mtime.seconds);
+    u64::try_from(seconds).unwrap_or(0).min(header::LATEST)
+}
