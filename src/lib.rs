@@ -14,5 +14,6 @@ pub mod ordered;
 pub mod publication;
 pub mod root;
 pub mod snapshot;
+pub mod store;
 pub mod telemetry;
 pub mod tree;

@@ -147,7 +147,6 @@ pub struct Order<'a> {
 /// Reads all that a tree holds, each file once, and writes the archive and the listing.
 ///
 /// Holds a few segments in memory at a time, whatever the files' sizes. When it fails, what was written so far is of no use.
-/// Neither writer is flushed.
 pub fn seal<A: Write, L: Write>(
     root: &Root,
     tree: &Tree,
@@ -174,7 +173,8 @@ pub fn seal<A: Write, L: Write>(
         }
         sealing.add(entry)?;
     }
-    let (snapshot, _) = sealing.snapshot.finish();
+    let (snapshot, mut listing) = sealing.snapshot.finish();
+    listing.flush().map_err(listing_failed)?;
     let archive = sealing.archive.finish()?;
     let mut left_out = tree.left_out_by_rule();
     for (rule, count) in tree::count_by_rule(&sealing.left_out) {
@@ -227,7 +227,10 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
             match self.try_add_file(entry) {
                 Err(ArchiveError::Read(ReadError::Denied(_))) if skip_denied => {
                     let path = entry.path.clone();
-                    self.left_out.push(LeftOut { path, rule: UNREADABLE.into() });
+                    self.left_out.push(LeftOut {
+                        path,
+                        rule: UNREADABLE.into(),
+                    });
                     return Ok(());
                 }
                 Err(ArchiveError::Read(ReadError::Changed { .. }))

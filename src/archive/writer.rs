@@ -138,6 +138,7 @@ impl<W: Write> ArchiveWriter<W> {
         let trailer = [self.crc.sum().to_le_bytes(), length.to_le_bytes()].concat();
         self.out.write_all(&FINAL_BLOCK).map_err(failed)?;
         self.out.write_all(&trailer).map_err(failed)?;
+        self.out.flush().map_err(failed)?;
         let (_, digest, size) = self.out.finish();
         Ok(Written {
             digest,

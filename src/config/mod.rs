@@ -5,15 +5,21 @@
 //! its twin. A misspelt flag is an error; a misspelt twin cannot be told from somebody else's variable, so
 //! [`unknown_variables`] finds them for a warning.
 
+pub mod command;
 pub mod fetch;
+pub mod pack;
+pub mod serve;
+pub mod tree;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory, Parser};
+use clap::{Command, CommandFactory, Parser, ValueEnum};
 
 use crate::exit::Exit;
+use crate::telemetry::LogFormat;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +30,19 @@ pub enum ConfigError {
     /// The command line cannot be understood; the text names the flag.
     #[error("{0}")]
     Usage(clap::Error),
+    /// A variable of the environment has a value that does not fit.
+    #[error("the variable {name} is {value:?}, and should be {expected}")]
+    Variable {
+        /// Which.
+        name: &'static str,
+        /// As found.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Archive and descriptor would both go to standard output.
+    #[error("--json and --output - both write to standard output: name a file for the archive")]
+    TwoOnStandardOutput,
 }
 
 impl ConfigError {
@@ -32,15 +51,17 @@ impl ConfigError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Shown(_) => Exit::Done,
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Variable { .. } | Self::TwoOnStandardOutput => Exit::Usage,
         }
     }
 
     /// Writes help to standard output and errors to standard error, coloured on a terminal.
     pub fn print(&self) {
-        let (Self::Shown(text) | Self::Usage(text)) = self;
-        // Nobody is left to tell if standard error is gone.
-        drop(text.print());
+        // Nobody is left to tell if that fails.
+        drop(match self {
+            Self::Shown(text) | Self::Usage(text) => text.print(),
+            other => writeln!(io::stderr(), "error: {other}"),
+        });
     }
 }
 
@@ -89,8 +110,29 @@ fn is_from_kubernetes(name: &str) -> bool {
             .any(|infix| name.contains(infix))
 }
 
+/// The form of log lines, as typed.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormatArg {
+    /// Text on a terminal, JSON elsewhere
+    #[default]
+    Auto,
+    Text,
+    /// An object a line
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Auto => Self::Auto,
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
 /// A duration as `10s`, `5m` or `1h 30m`; `0` needs no unit.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }

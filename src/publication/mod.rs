@@ -2,6 +2,9 @@
 //!
 //! One publishes, many look: a look never waits and never sees half of a change.
 
+pub mod build;
+pub mod publisher;
+
 use std::sync::Arc;
 
 use tokio::sync::watch;

@@ -1,0 +1,169 @@
+//! What `code-server serve` and `code-server healthcheck` are told.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::tree::{TreeArgs, TreeConfig};
+use super::{ConfigError, LogFormatArg, duration};
+use crate::telemetry::LogFormat;
+
+/// As typed.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    tree: TreeArgs,
+
+    /// Where to listen; `[::]` stands for every address, IPv4 ones too
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
+    listen: SocketAddr,
+
+    /// Where archives are kept; not on a memory-backed file system [default: a private one below the directory for
+    /// temporary files]
+    #[arg(long, value_name = "DIR", env = "CODE_SERVER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// How many connections may be open at a time; more of them wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = 2000, env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+
+    /// How long a client may take to send the head of a request
+    #[arg(long, value_name = "DURATION", default_value = "10s", env = "CODE_SERVER_HEADER_TIMEOUT", value_parser = duration)]
+    header_timeout: Duration,
+
+    /// How long running downloads may go on after SIGTERM
+    #[arg(long, value_name = "DURATION", default_value = "20s", env = "CODE_SERVER_DRAIN_TIMEOUT", value_parser = duration)]
+    drain_timeout: Duration,
+
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t, env = "CODE_SERVER_LOG_FORMAT")]
+    log_format: LogFormatArg,
+}
+
+/// As decided.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// What is served.
+    pub tree: TreeConfig,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where archives are kept; `None`: a private place by default.
+    pub state_dir: Option<PathBuf>,
+    /// Connections open at a time.
+    pub max_connections: usize,
+    /// For the head of a request.
+    pub header_timeout: Duration,
+    /// For running downloads at the end.
+    pub drain_timeout: Duration,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+}
+
+impl ServeArgs {
+    pub(super) fn decide(self) -> Result<ServeConfig, ConfigError> {
+        Ok(ServeConfig {
+            tree: self.tree.decide(std::env::var_os("SOURCE_DATE_EPOCH"))?,
+            listen: self.listen,
+            state_dir: self.state_dir,
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            header_timeout: self.header_timeout,
+            drain_timeout: self.drain_timeout,
+            log_format: self.log_format.into(),
+        })
+    }
+}
+
+/// As typed.
+#[derive(Debug, Args)]
+pub(super) struct HealthcheckArgs {
+    /// What to ask [default: /readyz of a server that listens where this container's is told to]
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+
+    /// Where the server listens
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
+    listen: SocketAddr,
+
+    /// How long the answer may take
+    #[arg(long, value_name = "DURATION", default_value = "5s", env = "CODE_SERVER_HEALTHCHECK_TIMEOUT", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// As decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthcheckConfig {
+    /// What to ask.
+    pub url: String,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+impl HealthcheckArgs {
+    pub(super) fn decide(self) -> HealthcheckConfig {
+        let url = self
+            .url
+            .unwrap_or_else(|| format!("http://{}/readyz", reachable(self.listen)));
+        HealthcheckConfig {
+            url,
+            timeout: self.timeout,
+        }
+    }
+}
+
+/// The address under which this machine itself reaches a listener.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        // Dual stack, or IPv4 where there is no IPv6: both answer here.
+        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+/// `127.0.0.1:8080`, `[::]:8080`, or `:8080` for every address.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
+        return Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port));
+    }
+    text.parse()
+        .map_err(|_| "expected an address with a port, such as 127.0.0.1:8080 or [::]:8080".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_addresses_with_ports() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(listen_address(text).unwrap().to_string(), expected);
+        };
+        check("127.0.0.1:0", "127.0.0.1:0");
+        check("[::1]:8080", "[::1]:8080");
+        check(":8080", "[::]:8080");
+        for text in [
+            "",
+            "8080",
+            "localhost:8080",
+            "127.0.0.1",
+            ":",
+            ":http",
+            "::1:8080:",
+        ] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_asked_on_loopback() {
+        let check = |listen: &str, expected: &str| {
+            assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
+        };
+        check("[::]:8080", "127.0.0.1:8080");
+        check("0.0.0.0:80", "127.0.0.1:80");
+        check("[::1]:8080", "[::1]:8080");
+        check("10.0.0.7:8080", "10.0.0.7:8080");
+    }
+}

@@ -1,0 +1,187 @@
+//! One build: a directory is walked, read and sealed, again from the start if it changed too much meanwhile.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::archive::{self, ArchiveError, Options, Order, Sealed};
+use crate::exit::Exit;
+use crate::root::Root;
+use crate::snapshot::ReadError;
+use crate::tree::{self, ScanError, Scope, Tree};
+
+/// How often a tree that changes is walked and read before the build gives up.
+const TRIES: u32 = 5;
+/// The pause before the second try; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where code comes from, and what of it becomes an archive.
+#[derive(Debug)]
+pub struct Source {
+    /// The directory that holds it, looked up anew for each build: it may be a link that is swapped.
+    pub root: PathBuf,
+    /// What belongs to it.
+    pub scope: Scope,
+    /// How it is written.
+    pub options: Options,
+    /// Whether a tree without any entry is an archive, or a volume that is not mounted yet.
+    pub allow_empty: bool,
+}
+
+/// Why there is no build.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The root cannot be opened.
+    #[error("{}", describe_root(.path, .source))]
+    Root {
+        /// As it was named.
+        path: PathBuf,
+        /// How.
+        source: io::Error,
+    },
+    /// The root cannot be walked.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// What was found cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// No place to write to.
+    #[error("cannot create a file for the archive: {0}")]
+    Output(io::Error),
+    /// There is nothing in it, and that is not allowed.
+    #[error(
+        "nothing in {} belongs to the code, so nothing is archived: is the volume mounted, are the rules too wide? \
+         (--allow-empty if it is meant to be)",
+        .path.display()
+    )]
+    Empty {
+        /// The root as it was named.
+        path: PathBuf,
+    },
+}
+
+fn describe_root(path: &Path, source: &io::Error) -> String {
+    let path = path.display();
+    match source.kind() {
+        io::ErrorKind::NotFound => {
+            format!("there is no directory {path}: name the one that holds the code")
+        }
+        io::ErrorKind::NotADirectory => {
+            format!("{path} is not a directory: name the one that holds the code")
+        }
+        io::ErrorKind::PermissionDenied => {
+            let uid = rustix::process::geteuid().as_raw();
+            format!("no permission to read {path} as user {uid}")
+        }
+        _ => format!("cannot open {path}: {source}"),
+    }
+}
+
+impl BuildError {
+    /// Whether the tree did not hold still: another try may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Scan(ScanError::Changed { .. })
+                | Self::Archive(ArchiveError::Read(ReadError::Changed { .. }))
+        )
+    }
+
+    /// Whether the caller had it end early.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Scan(ScanError::Cancelled) | Self::Archive(ArchiveError::Cancelled)
+        )
+    }
+
+    /// How a program ends that wanted nothing but this build.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Root { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Refused,
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Exit::Config,
+                _ => Exit::Io,
+            },
+            Self::Empty { .. } => Exit::Config,
+            Self::Output(_) => Exit::CannotCreate,
+            Self::Scan(error) => match error {
+                ScanError::Denied(_) => Exit::Refused,
+                ScanError::Rule(_) | ScanError::RulesTooLarge { .. } => Exit::Config,
+                ScanError::Changed { .. } | ScanError::Cancelled => Exit::Busy,
+                ScanError::Io { .. } => Exit::Io,
+            },
+            Self::Archive(error) => match error {
+                ArchiveError::Read(ReadError::Denied(_)) => Exit::Refused,
+                ArchiveError::Read(ReadError::Changed { .. }) | ArchiveError::Cancelled => {
+                    Exit::Busy
+                }
+                ArchiveError::Read(ReadError::Io { .. })
+                | ArchiveError::Write { .. }
+                | ArchiveError::Thread(_) => Exit::Io,
+            },
+        }
+    }
+}
+
+/// Opens the root and walks it.
+pub fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
+    let path = &source.root;
+    let root = Root::open(path).map_err(|error| BuildError::Root {
+        path: path.clone(),
+        source: error,
+    })?;
+    let tree = tree::scan(&root, &source.scope, cancelled)?;
+    if tree.entries.is_empty() && !source.allow_empty {
+        return Err(BuildError::Empty { path: path.clone() });
+    }
+    Ok((root, tree))
+}
+
+/// Builds into what `outputs` opens: the archive and the listing, new and empty for each try.
+///
+/// Waits for disks and compressors, and up to a second between tries.
+pub fn build<A: Write, L: Write>(
+    source: &Source,
+    outputs: &mut dyn FnMut() -> io::Result<(A, L)>,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Sealed, BuildError> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match try_build(source, outputs, cancelled) {
+            Err(error) if error.is_transient() && !cancelled() => {
+                tracing::debug!(%error, "the tree changed: trying again");
+            }
+            result => return result,
+        }
+        sleep(pause);
+        pause *= 2;
+    }
+    try_build(source, outputs, cancelled)
+}
+
+fn try_build<A: Write, L: Write>(
+    source: &Source,
+    outputs: &mut dyn FnMut() -> io::Result<(A, L)>,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Sealed, BuildError> {
+    let (root, tree) = look(source, cancelled)?;
+    let (archive, listing) = outputs().map_err(BuildError::Output)?;
+    let order = Order {
+        options: source.options,
+        unreadable: source.scope.unreadable,
+        cancelled,
+    };
+    Ok(archive::seal(&root, &tree, &order, archive, listing)?)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a second at the most, and on a thread that may wait"
+)]
+fn sleep(pause: Duration) {
+    std::thread::sleep(pause);
+}
