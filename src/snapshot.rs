@@ -23,6 +23,8 @@ use crate::tree::{Denied, Entry, Found};
 const TICK: Duration = Duration::from_millis(20);
 /// The same on file systems that keep whole seconds or even pairs of them.
 const COARSE_TICK: Duration = Duration::from_secs(2);
+/// How many bytes are read at once where only their digest is wanted.
+const READ_AT_ONCE: u64 = 256 << 10;
 /// How often a file is given time to settle before it is taken for one that never does.
 const PAUSES: u32 = 5;
 
@@ -69,7 +71,7 @@ impl<'a> Reading<'a> {
             .open_file(path)
             .map_err(|error| failed(root, path, error))?;
         let before = settled_status(path, &file)?;
-        if before.kind != Kind::Entry(EntryKind::File) {
+        if !is_file(&before) {
             return Err(changed(path, "it is no file any more"));
         }
         match entry.found {
@@ -137,8 +139,9 @@ fn settled_status(path: &EntryPath, file: &File) -> Result<Status, ReadError> {
     for _ in 0..PAUSES {
         let status = status(path, file)?;
         match pause_before_reading(&status.stamp, now()) {
-            Some(pause) => sleep(pause),
-            None => return Ok(status),
+            // The clock that is looked at lags behind the one that ends the sleep by up to half a tick.
+            Some(pause) if is_file(&status) => sleep(pause + TICK / 2),
+            _ => return Ok(status),
         }
     }
     Err(changed(path, "somebody keeps writing to it"))
@@ -156,6 +159,10 @@ fn pause_before_reading(stamp: &Stamp, now: Timestamp) -> Option<Duration> {
     }
     tick.checked_sub(now.since(stamp.ctime))
         .filter(|pause| !pause.is_zero())
+}
+
+fn is_file(status: &Status) -> bool {
+    status.kind == Kind::Entry(EntryKind::File)
 }
 
 /// The clock that file times are taken from.
@@ -254,6 +261,28 @@ impl<W: Write> SnapshotWriter<W> {
     pub fn add_file(&mut self, path: &EntryPath, mode: u32, content: Digest) -> io::Result<()> {
         self.files += 1;
         self.add_line(path, EntryKind::File, mode, Some(content))
+    }
+
+    /// Reads an entry for its digest alone, and adds it.
+    ///
+    /// # Panics
+    ///
+    /// If the listing cannot be written: it should go to memory.
+    pub fn read_and_add(&mut self, root: &Root, entry: &Entry) -> Result<(), ReadError> {
+        const IN_MEMORY: &str = "memory takes every write";
+        let Found::File { .. } = entry.found else {
+            self.add(entry).expect(IN_MEMORY);
+            return Ok(());
+        };
+        let mut reading = Reading::begin(root, entry)?;
+        let (mode, mut buffer) = (reading.mode(), Vec::new());
+        while reading.left > 0 {
+            buffer.clear();
+            reading.read(READ_AT_ONCE, &mut buffer)?;
+        }
+        self.add_file(&entry.path, mode, reading.finish()?)
+            .expect(IN_MEMORY);
+        Ok(())
     }
 
     /// The snapshot, and the listing's writer, not flushed.

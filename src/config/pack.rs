@@ -73,7 +73,9 @@ impl PackArgs {
             (Some(path), descriptor, ..) if !streamed => Product::File { path, descriptor },
             (_, false, ..) | (Some(_), true, ..) => Product::Stream,
         };
-        let tree = self.tree.decide(std::env::var_os("SOURCE_DATE_EPOCH"))?;
+        let tree = self
+            .tree
+            .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?;
         Ok(PackConfig { tree, product })
     }
 }

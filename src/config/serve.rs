@@ -33,6 +33,16 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "CODE_SERVER_HEADER_TIMEOUT", value_parser = duration)]
     header_timeout: Duration,
 
+    /// How long a client may take no byte of an answer before its connection is cut
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "60s",
+        env = "CODE_SERVER_STALL_TIMEOUT",
+        value_parser = duration
+    )]
+    stall_timeout: Duration,
+
     /// How long running downloads may go on after SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "20s", env = "CODE_SERVER_DRAIN_TIMEOUT", value_parser = duration)]
     drain_timeout: Duration,
@@ -55,6 +65,8 @@ pub struct ServeConfig {
     pub max_connections: usize,
     /// For the head of a request.
     pub header_timeout: Duration,
+    /// For a client that takes nothing.
+    pub stall_timeout: Duration,
     /// For running downloads at the end.
     pub drain_timeout: Duration,
     /// The form of log lines.
@@ -64,11 +76,14 @@ pub struct ServeConfig {
 impl ServeArgs {
     pub(super) fn decide(self) -> Result<ServeConfig, ConfigError> {
         Ok(ServeConfig {
-            tree: self.tree.decide(std::env::var_os("SOURCE_DATE_EPOCH"))?,
+            tree: self
+                .tree
+                .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?,
             listen: self.listen,
             state_dir: self.state_dir,
             max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
+            stall_timeout: self.stall_timeout,
             drain_timeout: self.drain_timeout,
             log_format: self.log_format.into(),
         })

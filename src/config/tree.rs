@@ -1,6 +1,6 @@
 //! Which directory becomes an archive, and how: what `serve` and `pack` have in common.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -104,7 +104,7 @@ impl TreeArgs {
     /// Decides; `source_date_epoch` is the variable of that name.
     pub(super) fn decide(
         self,
-        source_date_epoch: Option<OsString>,
+        source_date_epoch: Option<&OsStr>,
     ) -> Result<TreeConfig, ConfigError> {
         let mtime = match self.mtime {
             Some(seconds) => Some(seconds),
@@ -127,7 +127,7 @@ impl TreeArgs {
     }
 }
 
-fn parse_epoch(text: OsString) -> Result<i64, ConfigError> {
+fn parse_epoch(text: &OsStr) -> Result<i64, ConfigError> {
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.ok_or_else(|| ConfigError::Variable {
         name: "SOURCE_DATE_EPOCH",

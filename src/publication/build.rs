@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::archive::{self, ArchiveError, Options, Order, Sealed};
+use crate::config::tree::TreeConfig;
 use crate::exit::Exit;
 use crate::root::Root;
-use crate::snapshot::ReadError;
-use crate::tree::{self, ScanError, Scope, Tree};
+use crate::snapshot::{ReadError, SnapshotWriter};
+use crate::tree::{self, RuleError, Rules, ScanError, Scope, Tree, Unreadable};
 
 /// How often a tree that changes is walked and read before the build gives up.
 const TRIES: u32 = 5;
@@ -26,6 +27,45 @@ pub struct Source {
     pub options: Options,
     /// Whether a tree without any entry is an archive, or a volume that is not mounted yet.
     pub allow_empty: bool,
+}
+
+impl Source {
+    /// The source that a configuration names; `own` are device and inode of our own files, which may lie in the tree.
+    pub fn new(config: &TreeConfig, own: Vec<(u64, u64)>) -> Result<Self, RuleError> {
+        let unreadable = if config.skip_unreadable {
+            Unreadable::Skip
+        } else {
+            Unreadable::Fail
+        };
+        Ok(Self {
+            root: config.root.clone(),
+            scope: Scope {
+                rules: Rules::new(&config.excludes, config.default_excludes)?,
+                unreadable,
+                own,
+            },
+            options: Options {
+                level: config.level,
+                modes: config.modes,
+                mtime: config.mtime,
+                workers: config.workers,
+            },
+            allow_empty: config.allow_empty,
+        })
+    }
+
+    /// Opens the root once, to say early what would be wrong with it.
+    pub fn check(&self) -> Result<(), BuildError> {
+        self.open().map(drop)
+    }
+
+    fn open(&self) -> Result<Root, BuildError> {
+        let path = &self.root;
+        Root::open(path).map_err(|source| BuildError::Root {
+            path: path.clone(),
+            source,
+        })
+    }
 }
 
 /// Why there is no build.
@@ -129,14 +169,11 @@ impl BuildError {
 
 /// Opens the root and walks it.
 pub fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
-    let path = &source.root;
-    let root = Root::open(path).map_err(|error| BuildError::Root {
-        path: path.clone(),
-        source: error,
-    })?;
+    let root = source.open()?;
     let tree = tree::scan(&root, &source.scope, cancelled)?;
     if tree.entries.is_empty() && !source.allow_empty {
-        return Err(BuildError::Empty { path: path.clone() });
+        let path = source.root.clone();
+        return Err(BuildError::Empty { path });
     }
     Ok((root, tree))
 }
@@ -149,9 +186,45 @@ pub fn build<A: Write, L: Write>(
     outputs: &mut dyn FnMut() -> io::Result<(A, L)>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Sealed, BuildError> {
+    while_it_changes(cancelled, || {
+        let (root, tree) = look(source, cancelled)?;
+        let (archive, listing) = outputs().map_err(BuildError::Output)?;
+        let unreadable = source.scope.unreadable;
+        let order = Order {
+            options: source.options,
+            unreadable,
+            cancelled,
+        };
+        Ok(archive::seal(&root, &tree, &order, archive, listing)?)
+    })
+}
+
+/// The listing alone: every file is read, nothing is compressed.
+pub fn list(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>, BuildError> {
+    while_it_changes(cancelled, || {
+        let (root, tree) = look(source, cancelled)?;
+        let mut snapshot = SnapshotWriter::new(Vec::new(), source.options.modes);
+        for entry in &tree.entries {
+            if cancelled() {
+                return Err(ArchiveError::Cancelled.into());
+            }
+            match snapshot.read_and_add(&root, entry) {
+                Err(ReadError::Denied(_)) if source.scope.unreadable == Unreadable::Skip => {}
+                result => result.map_err(ArchiveError::from)?,
+            }
+        }
+        Ok(snapshot.finish().1)
+    })
+}
+
+/// Tries again, a few times, as long as the tree is what stands in the way.
+fn while_it_changes<T>(
+    cancelled: &dyn Fn() -> bool,
+    mut work: impl FnMut() -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
-        match try_build(source, outputs, cancelled) {
+        match work() {
             Err(error) if error.is_transient() && !cancelled() => {
                 tracing::debug!(%error, "the tree changed: trying again");
             }
@@ -160,22 +233,7 @@ pub fn build<A: Write, L: Write>(
         sleep(pause);
         pause *= 2;
     }
-    try_build(source, outputs, cancelled)
-}
-
-fn try_build<A: Write, L: Write>(
-    source: &Source,
-    outputs: &mut dyn FnMut() -> io::Result<(A, L)>,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<Sealed, BuildError> {
-    let (root, tree) = look(source, cancelled)?;
-    let (archive, listing) = outputs().map_err(BuildError::Output)?;
-    let order = Order {
-        options: source.options,
-        unreadable: source.scope.unreadable,
-        cancelled,
-    };
-    Ok(archive::seal(&root, &tree, &order, archive, listing)?)
+    work()
 }
 
 #[expect(
