@@ -104,6 +104,14 @@ pub fn create(directory: &Path) -> Result<(), StoreError> {
         })
 }
 
+/// Whether what is written there takes memory and not disk.
+#[must_use]
+pub fn is_in_memory(directory: &Path) -> bool {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    rustix::fs::statfs(directory).is_ok_and(|system| matches!(system.f_type, TMPFS | RAMFS))
+}
+
 impl Store {
     /// Takes a state directory that [`create`] made; `None` while another process has it.
     ///

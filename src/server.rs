@@ -1,0 +1,162 @@
+//! The server as a whole: owns the tasks, and ends them.
+//!
+//! [`Server::new`] finds what is wrong with a configuration before anything is bound or built. [`Server::run`] answers from
+//! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
+//! downloads then under way have ended or their time has.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::config::serve::ServeConfig;
+use crate::exit::Exit;
+use crate::http;
+use crate::listen::{self, Limits};
+use crate::publication::Publication;
+use crate::publication::build::{BuildError, Source};
+use crate::publication::publisher::publish;
+use crate::store::{self, Store, StoreError};
+use crate::tree::RuleError;
+
+/// How often a state directory is asked for that another server has.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An `--exclude` pattern cannot be understood.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The root is not there, or not ours to read.
+    #[error(transparent)]
+    Root(#[from] BuildError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServerError {
+    /// How the program ends for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Rule(_) => Exit::Usage,
+            Self::Root(error) => error.exit(),
+            Self::Store(_) => Exit::CannotCreate,
+        }
+    }
+}
+
+/// A server that is about to run.
+#[derive(Debug)]
+pub struct Server {
+    source: Arc<Source>,
+    limits: Limits,
+    state_dir: PathBuf,
+    /// `None` while another server has the state directory.
+    store: Option<Store>,
+}
+
+impl Server {
+    /// Checks a configuration against the machine, and takes the state directory.
+    pub fn new(config: &ServeConfig) -> Result<Self, ServerError> {
+        let root = &config.tree.root;
+        Source::new(&config.tree, Vec::new())?.check()?;
+        let state_dir = match &config.state_dir {
+            Some(path) => path.clone(),
+            None => store::default_directory(root)?,
+        };
+        store::create(&state_dir)?;
+        let own = identity(&state_dir).map_err(|source| StoreError::Io {
+            path: state_dir.clone(),
+            source,
+        })?;
+        Ok(Self {
+            source: Arc::new(Source::new(&config.tree, vec![own])?),
+            limits: Limits {
+                header_timeout: config.header_timeout,
+                stall_timeout: config.stall_timeout,
+                max_connections: config.max_connections,
+                drain_timeout: config.drain_timeout,
+            },
+            store: Store::try_open(&state_dir)?,
+            state_dir,
+        })
+    }
+
+    /// Serves on a listener until `shutdown` is cancelled.
+    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
+        if store::is_in_memory(&self.state_dir) {
+            warn!(
+                state_dir = %self.state_dir.display(),
+                "the state directory is on a memory-backed file system: archives count against the memory limit"
+            );
+        }
+        let publication = Publication::new();
+        let router = http::router(publication.clone());
+        let tasks = TaskTracker::new();
+        tasks.spawn(keep_current(
+            self.source,
+            self.store,
+            self.state_dir,
+            publication,
+            shutdown.clone(),
+        ));
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "listening");
+        }
+        listen::serve(listener, router, self.limits, shutdown).await;
+        tasks.close();
+        tasks.wait().await;
+        info!("ended");
+    }
+}
+
+async fn keep_current(
+    source: Arc<Source>,
+    store: Option<Store>,
+    state_dir: PathBuf,
+    publication: Publication,
+    shutdown: CancellationToken,
+) {
+    let store = match store {
+        Some(store) => Some(store),
+        None => {
+            shutdown
+                .run_until_cancelled(wait_for_store(&state_dir))
+                .await
+        }
+    };
+    if let Some(store) = store {
+        publish(source, Arc::new(store), publication, shutdown).await;
+    }
+}
+
+/// Asks for a state directory until the server that has it ends.
+async fn wait_for_store(state_dir: &Path) -> Store {
+    warn!(
+        state_dir = %state_dir.display(),
+        "another server uses the state directory: waiting until it ends"
+    );
+    loop {
+        tokio::time::sleep(ASK_AGAIN).await;
+        match Store::try_open(state_dir) {
+            Ok(Some(store)) => return store,
+            Ok(None) => {}
+            Err(error) => warn!(%error, "cannot take over the state directory"),
+        }
+    }
+}
+
+/// Device and inode of a directory.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
