@@ -6,22 +6,28 @@ use crate::digest::Digest;
 
 /// Raw bytes to be compressed, with a buffer for the result.
 #[derive(Debug, Default)]
-pub(super) struct Job {
-    pub(super) raw: Vec<u8>,
-    pub(super) out: Vec<u8>,
+pub struct Job {
+    /// A run of the tar.
+    pub raw: Vec<u8>,
+    /// Overwritten; what it holds does not matter, only that it need not be allocated again.
+    pub out: Vec<u8>,
 }
 
 /// A compressed segment, with the buffer of its raw bytes for the next one.
 #[derive(Debug)]
-pub(super) struct Deflated {
-    pub(super) raw: Vec<u8>,
-    pub(super) bytes: Vec<u8>,
-    pub(super) digest: Digest,
-    pub(super) crc: Crc,
+pub struct Deflated {
+    /// As given.
+    pub raw: Vec<u8>,
+    /// A run of the deflate stream.
+    pub bytes: Vec<u8>,
+    /// Of those bytes.
+    pub digest: Digest,
+    /// Of the raw ones.
+    pub crc: Crc,
 }
 
 /// Compresses a segment: a function of the raw bytes and the level alone.
-pub(super) fn deflate(level: u32, job: Job) -> Deflated {
+pub fn deflate(level: u32, job: Job) -> Deflated {
     let Job {
         raw,
         out: mut bytes,

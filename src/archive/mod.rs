@@ -21,7 +21,7 @@
 //! of threads, or from what was built before.
 
 mod cut;
-mod deflate;
+pub mod deflate;
 mod header;
 mod writer;
 
