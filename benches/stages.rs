@@ -62,13 +62,7 @@ fn scope() -> Scope {
 /// Fills a directory; returns how many bytes its files have.
 fn make_tree(root: &Path) -> u64 {
     let mut random = fastrand::Rng::with_seed(SEED);
-    let words: Vec<String> = (0..800)
-        .map(|_| {
-            std::iter::repeat_with(|| random.lowercase())
-                .take(2 + random.usize(..9))
-                .collect()
-        })
-        .collect();
+    let words: Vec<String> = (0..800).map(|_| word(&mut random)).collect();
     let mut bytes = 0;
     for file in 0..600 {
         let directory = root.join(format!("package-{}/module-{}", file % 8, file % 40));
@@ -82,6 +76,13 @@ fn make_tree(root: &Path) -> u64 {
         fs::write(directory.join(format!("file-{file}.py")), content).unwrap();
     }
     bytes
+}
+
+fn word(random: &mut fastrand::Rng) -> String {
+    let length = random.usize(2..11);
+    std::iter::repeat_with(|| random.lowercase())
+        .take(length)
+        .collect()
 }
 
 fn text(random: &mut fastrand::Rng, words: &[String]) -> Vec<u8> {
@@ -157,7 +158,7 @@ fn sealing(bencher: Bencher<'_, '_>, workers: usize) {
 #[divan::bench(args = [1, 3, 6, 9])]
 fn compressing_a_segment(bencher: Bencher<'_, '_>, level: u32) {
     let mut random = fastrand::Rng::with_seed(SEED);
-    let words: Vec<String> = (0..800).map(|n| format!("word{n}")).collect();
+    let words: Vec<String> = (0..800).map(|_| word(&mut random)).collect();
     let mut raw = Vec::new();
     while raw.len() < 1 << 20 {
         raw.extend(text(&mut random, &words));

@@ -27,6 +27,7 @@ pub struct Deflated {
 }
 
 /// Compresses a segment: a function of the raw bytes and the level alone.
+#[must_use]
 pub fn deflate(level: u32, job: Job) -> Deflated {
     let Job {
         raw,
