@@ -8,6 +8,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod entry;
 pub mod exit;
+pub mod http;
 pub mod listen;
 pub mod listing;
 pub mod ordered;

@@ -1,0 +1,139 @@
+//! The server's side of HTTP: which resources there are, and what is answered (RFC 9110).
+//!
+//! | path | |
+//! |---|---|
+//! | `/code.tar.gz`, `/code.json`, `/code.list` | the current artifact: archive, descriptor, listing |
+//! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision |
+//! | `/livez` | whether the process answers |
+//! | `/readyz`, `/healthz` | whether there is an artifact to serve |
+//!
+//! All of them take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
+//! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
+//! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
+
+mod body;
+mod conditional;
+mod host;
+mod log;
+mod problem;
+mod range;
+mod resource;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::middleware::from_fn;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use http::status::StatusCode;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::descriptor::REVISIONS;
+use crate::digest::Revision;
+use crate::publication::Publication;
+use problem::Problem;
+use resource::{CODE_REVISION, Resource, code_revision};
+
+/// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
+const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// All routes over what is published there.
+pub fn router(publication: Publication) -> Router {
+    let nosniff = HeaderValue::from_static("nosniff");
+    let no_store = HeaderValue::from_static("no-store");
+    artifacts()
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(log::log))
+        .merge(probes().method_not_allowed_fallback(method_not_allowed))
+        .fallback(not_found)
+        .layer(from_fn(host::require))
+        .layer(SetResponseHeaderLayer::overriding(
+            X_CONTENT_TYPE_OPTIONS,
+            nosniff,
+        ))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            CACHE_CONTROL,
+            no_store,
+        ))
+        .with_state(publication)
+}
+
+fn artifacts() -> Router<Publication> {
+    let mut router = Router::new();
+    for resource in Resource::ALL {
+        let name = resource.name();
+        let current = get(
+            move |State(publication): State<Publication>, request: Request| async move {
+                current(&publication, resource, &request)
+            },
+        );
+        let retained = get(
+            move |State(publication): State<Publication>,
+                  revision: Result<Path<Revision>, PathRejection>,
+                  request: Request| async move {
+                let revision = revision.ok().map(|Path(revision)| revision);
+                retained(&publication, revision, resource, &request)
+            },
+        );
+        router = router
+            .route(&format!("/{name}"), current)
+            .route(&format!("/{REVISIONS}/{{revision}}/{name}"), retained);
+    }
+    router
+}
+
+fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
+    match publication.current() {
+        Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+        None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+            .into_response(),
+    }
+}
+
+/// What is no revision at all is as unknown as one that was never published: a client that asks for it is told the same,
+/// and which revision it could have instead.
+fn retained(
+    publication: &Publication,
+    revision: Option<Revision>,
+    resource: Resource,
+    request: &Request,
+) -> Response {
+    if let Some(artifact) = revision.and_then(|revision| publication.find(&revision)) {
+        return resource.answer(&artifact, request.method(), request.headers());
+    }
+    let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
+    match publication.current() {
+        Some(current) => problem.with(CODE_REVISION, code_revision(&current)),
+        None => problem,
+    }
+    .into_response()
+}
+
+fn probes() -> Router<Publication> {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(ready))
+}
+
+async fn ready(State(publication): State<Publication>) -> (StatusCode, &'static str) {
+    match publication.current() {
+        Some(_) => (StatusCode::OK, "ok\n"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "nothing is published yet\n",
+        ),
+    }
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such resource")
+}
+
+async fn method_not_allowed() -> Problem {
+    let detail = "this resource takes GET and HEAD";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
+}
