@@ -44,7 +44,8 @@ pub struct Limits {
     /// From the start of a connection, or the end of the response before, to the end of a request's header section. So it
     /// also bounds how long a connection may idle.
     pub header_timeout: Duration,
-    /// How long bytes sent may go unacknowledged, or a peer may refuse to take any, before its connection is cut.
+    /// How long bytes sent may go unacknowledged, or a peer may refuse to take any, before its connection is cut. Zero leaves
+    /// that to the kernel, which waits for about a quarter of an hour, or for ever on a peer that lives.
     pub stall_timeout: Duration,
     /// Connections open at a time. With none, nobody is served.
     pub max_connections: usize,
