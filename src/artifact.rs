@@ -24,8 +24,14 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Joins a descriptor to the files that it describes; their lengths are taken as they are.
+    /// Joins a descriptor to the files that it describes; an archive of another length is refused.
     pub fn new(descriptor: Descriptor, archive: File, listing: File) -> io::Result<Self> {
+        let found = archive.metadata()?.len();
+        if found != descriptor.size {
+            let expected = descriptor.size;
+            let reason = format!("the archive has {found} bytes instead of {expected}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
         let modified = descriptor.created_at;
         let listing_length = listing.metadata()?.len();
         let json = Bytes::from(descriptor.to_json());

@@ -1,6 +1,41 @@
 //! Takes a directory of code and serves it over HTTP as one content-hashed archive; fetches, verifies and installs it.
 //!
-//! (The map of the modules comes with the last of them.)
+//! The library behind two programs: `code-server`, the one pod that mounts a volume, and `fetch-init`, the init container
+//! of every pod that runs the code. Data goes one way, and so do the modules:
+//!
+//! ```text
+//! tree ──scan──▶ snapshot ──seal──▶ archive ──keep──▶ store ──publish──▶ http
+//!                                                                         ║
+//!                target ◀──install── staging ◀──unpack── download ◀══ network
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`exit`], [`telemetry`], [`shutdown`] | exit codes, logs, the signals that end a program |
+//! | [`config`] | arguments as typed, and the configuration decided from them |
+//! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
+//! | [`root`] | one handle on a directory, and every access beneath it |
+//! | [`tree`] | the live directory as found, and what of it belongs |
+//! | [`snapshot`], [`listing`] | what it holds: contents read untorn, their digests, the revision |
+//! | [`archive`], [`descriptor`] | the format: segments, and what is said of them to the other side |
+//! | [`artifact`], [`store`] | a sealed archive, and where it lies on disk |
+//! | [`publication`] | the artifact that is served now, and the builds that make the next one |
+//! | [`listen`], [`http`], [`server`] | connections, routes, and the whole with its end of life |
+//! | [`pack`] | one archive to a file, without a server |
+//! | [`unpack`] | an archive's entries beneath a handle, hostile input assumed |
+//! | [`fetch`] | the transaction: ask, download, verify, unpack, install |
+//!
+//! What each may use of the others is a table in `tests/architecture.rs`, and a test holds it. What the modules together
+//! guarantee:
+//!
+//! - What is published is complete, and never changes. A build that fails leaves what is published as it was.
+//! - An archive is a function of the tree and of its format: the same bytes on any machine.
+//! - Every file in an archive is one that the file system really held at one moment.
+//! - A target is the old tree or the new one: an install that was interrupted is completed by the next run.
+//! - Nothing is installed whose revision was not computed anew from the bytes as they were written.
+//! - Nothing an archive names is written outside of the staging directory; nothing outside of the root is read into one.
+//! - Memory does not grow with the size of a file or an archive, only with the number of entries and connections.
+//! - Every wait ends.
 
 pub mod archive;
 pub mod artifact;

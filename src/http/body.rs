@@ -130,7 +130,7 @@ mod tests {
     use crate::descriptor::Descriptor;
     use crate::digest::{Digest, Revision};
 
-    /// An archive that is said to have `length` bytes, in a file that has these.
+    /// An archive that had `length` bytes when it was sealed, and has these by now.
     fn representation(bytes: &[u8], length: u64) -> Representation {
         let digest = Digest::of(bytes);
         let descriptor = Descriptor {
@@ -145,7 +145,10 @@ mod tests {
             segments: Vec::new(),
             left_out: BTreeMap::new(),
         };
-        let artifact = Artifact::new(descriptor, file(bytes), file(b"")).unwrap();
+        let archive = file(bytes);
+        archive.set_len(length).unwrap();
+        let artifact = Artifact::new(descriptor, archive.try_clone().unwrap(), file(b"")).unwrap();
+        archive.set_len(bytes.len() as u64).unwrap();
         artifact.archive().clone()
     }
 

@@ -1,0 +1,289 @@
+//! What a person meets at the command line of `code-server`: sentences to act on, and exit codes to script by.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_code-server");
+
+fn run(arguments: &[&str], directory: &Path) -> Output {
+    Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+/// Runs in a directory of its own, and checks code and reason.
+fn check(arguments: &[&str], code: i32, reason: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "x").unwrap();
+    let output = run(arguments, directory.path());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(stderr.contains(reason), "{arguments:?}: {stderr}");
+    let names: Vec<_> = fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{arguments:?} left something behind");
+}
+
+#[test]
+fn a_root_that_is_not_there_is_named() {
+    for command in ["serve", "pack"] {
+        check(&[command, "nope"], 78, "there is no directory nope");
+        check(&[command, "file"], 78, "file is not a directory");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_arguments_is_named() {
+    check(&["serve", ".", "--lsiten", ":80"], 64, "--lsiten");
+    check(&["serve", ".", "--listen", "http"], 64, "--listen");
+    check(&["pack", ".", "--exclude", "{a"], 64, "--exclude");
+    check(&["pack", ".", "-o", "nope/out.tar.gz"], 73, "nope");
+    check(&["unpack"], 64, "unpack");
+    check(&[], 64, "Usage");
+}
+
+#[test]
+fn a_port_in_use_is_told_from_other_failures() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let state = state.path().to_str().unwrap();
+    let output = run(
+        &["serve", ".", "--listen", &address, "--state-dir", state],
+        directory.path(),
+    );
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(73), "{stderr}");
+    assert!(
+        stderr.contains(&address) && stderr.contains("--listen"),
+        "{stderr}"
+    );
+}
+
+/// Runs as a user who owns nothing; as such a user directly if we are none ourselves.
+fn as_nobody(arguments: &[&str], directory: &Path) -> Option<Output> {
+    if !rustix::process::geteuid().is_root() {
+        return Some(run(arguments, directory));
+    }
+    // Where nobody may not look at the program, a copy of it serves.
+    let program = directory.join("program");
+    fs::copy(PROGRAM, &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command
+        .arg(&program)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .ok()
+}
+
+#[test]
+fn an_entry_that_may_not_be_read_is_named_with_its_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    for name in ["public", "private"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    fs::create_dir(root.join("closed")).unwrap();
+    for (name, mode) in [
+        ("private", 0o000),
+        ("closed", 0o000),
+        ("", 0o755),
+        ("..", 0o755),
+    ] {
+        fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let Some(output) = as_nobody(&["pack", "root", "--list"], directory.path()) else {
+        assert!(
+            std::env::var_os("CODE_SERVER_TEST_REQUIRE").is_none(),
+            "setpriv is missing"
+        );
+        let reason = b"skipped: setpriv is missing\n";
+        return std::io::stderr().write_all(reason).unwrap();
+    };
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(77), "{stderr}");
+    for part in [
+        "closed",
+        "owner",
+        "mode 0000",
+        "as user",
+        "runAsUser",
+        "fsGroup",
+    ] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    let output = as_nobody(
+        &["pack", "root", "--list", "--unreadable=skip"],
+        directory.path(),
+    )
+    .unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        listing.ends_with("  public\n") && listing.lines().count() == 1,
+        "{listing}"
+    );
+}
+
+#[test]
+fn pack_writes_a_file_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "content").unwrap();
+    let output = run(
+        &["pack", ".", "-o", "code.tar.gz", "--json"],
+        directory.path(),
+    );
+    assert!(output.status.success());
+    let first = fs::read(directory.path().join("code.tar.gz")).unwrap();
+    // The archive lies in the tree that is packed, and is no part of it.
+    let output = run(&["pack", ".", "-o", "code.tar.gz"], directory.path());
+    assert!(output.status.success());
+    assert!(fs::read(directory.path().join("code.tar.gz")).unwrap() == first);
+    let output = run(&["pack", ".", "--exclude", "*"], directory.path());
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(78), 0));
+}
+
+#[test]
+fn what_is_left_out_is_listed_with_its_rule() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join(".git")).unwrap();
+    fs::write(directory.path().join("a.log"), "").unwrap();
+    fs::write(directory.path().join(".codeignore"), "*.log\n").unwrap();
+    let output = run(&["pack", ".", "--list-excluded"], directory.path());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, ".git\tdefault .git\na.log\t.codeignore *.log\n");
+}
+
+/// A server that is ended by its id when the test is over.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(root: &Path, state: &Path) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args([
+                "serve",
+                root.to_str().unwrap(),
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+            ])
+            .args(["--state-dir", state.to_str().unwrap()])
+            .env_clear()
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines
+            .find(|line| line.as_ref().unwrap().contains("listening"))
+            .unwrap()
+            .unwrap();
+        let address = line
+            .split("\"address\":\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned();
+        // The rest is read, so that the server never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(
+                Instant::now() < deadline,
+                "the server does not become ready"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn terminate(mut self) -> Option<i32> {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_server_builds_serves_and_ends_with_0() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    let server = Server::start(root.path(), state.path());
+    server.wait_until_ready();
+    assert!(server.get("/code.list").ends_with("  file\n"));
+    assert!(server.get("/code.json").contains("\"files\":1"));
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_second_server_on_the_same_state_waits_for_its_turn() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    let first = Server::start(root.path(), state.path());
+    first.wait_until_ready();
+    let second = Server::start(root.path(), state.path());
+    assert!(second.get("/livez").starts_with("HTTP/1.1 200"));
+    assert!(second.get("/readyz").starts_with("HTTP/1.1 503"));
+    assert_eq!(first.terminate(), Some(0));
+    second.wait_until_ready();
+    assert_eq!(second.terminate(), Some(0));
+}
+
+#[test]
+fn a_state_directory_inside_the_tree_is_no_part_of_it() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("file"), "content").unwrap();
+    let server = Server::start(root.path(), &root.path().join("state"));
+    server.wait_until_ready();
+    assert!(server.get("/code.json").contains("\"entries\":1"));
+}
+
+#[test]
+fn a_server_that_cannot_build_yet_lives_and_is_not_ready() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(root.path(), state.path());
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200"));
+    assert!(server.get("/code.tar.gz").starts_with("HTTP/1.1 503"));
+    fs::write(root.path().join("file"), "content").unwrap();
+    server.wait_until_ready();
+    assert_eq!(server.terminate(), Some(0));
+}
