@@ -22,3 +22,4 @@ pub mod snapshot;
 pub mod store;
 pub mod telemetry;
 pub mod tree;
+pub mod unpack;
