@@ -9,6 +9,7 @@ pub mod descriptor;
 pub mod digest;
 pub mod entry;
 pub mod exit;
+pub mod fetch;
 pub mod http;
 pub mod listen;
 pub mod listing;
