@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::client::{BaseUrl, ClientError};
+use super::client::ClientError;
 use super::install::InstallError;
+use crate::config::url::BaseUrl;
 use crate::descriptor::DescriptorError;
 use crate::digest::{Digest, Revision};
 use crate::exit::Exit;

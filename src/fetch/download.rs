@@ -1,25 +1,28 @@
 //! One archive, in as many attempts as it takes.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio_util::task::TaskTracker;
 
-use super::Config;
 use super::attempt::{AttemptError, HEADER, TRAILER};
-use super::client::{Client, Response};
+use super::client::{Client, Response, Timeouts};
 use super::install::Target;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
 use super::session::{Content, Session};
 use super::stream::{ArchiveStream, request_headers};
+use crate::config::fetch::FetchConfig;
 use crate::descriptor::{
     ARCHIVE, ARCHIVE_TRAILER, CODE_REVISION, DESCRIPTOR, Descriptor, LARGEST_DESCRIPTOR, REVISIONS,
 };
 use crate::digest::Revision;
 use crate::unpack::{Limits, Unpacked};
+
+/// Twice what the resolver gives one name server; then it may just as well be asked again.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A tree that is staged and is what its descriptor says.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(super) struct Verified(pub(super) Unpacked);
 
 /// What several attempts have in common.
 pub(super) struct Download<'a> {
-    config: &'a Config,
+    config: &'a FetchConfig,
     client: Client,
     target: &'a Arc<Target>,
     progress: &'a Progress,
@@ -40,14 +43,19 @@ pub(super) struct Download<'a> {
 
 impl<'a> Download<'a> {
     pub(super) fn new(
-        config: &'a Config,
+        config: &'a FetchConfig,
         target: &'a Arc<Target>,
         progress: &'a Progress,
         tasks: &'a TaskTracker,
     ) -> Self {
+        let timeouts = Timeouts {
+            lookup: LOOKUP_TIMEOUT,
+            connect: config.connect_timeout,
+            stall: config.stall_timeout,
+        };
         Self {
             config,
-            client: Client::new(config.url.clone(), config.timeouts),
+            client: Client::new(config.url.clone(), timeouts),
             target,
             progress,
             tasks,
@@ -115,7 +123,7 @@ impl<'a> Download<'a> {
 
     /// Asks a server that has nothing yet to answer as soon as it has, in time before the wait counts as a stall.
     fn waiting_headers(&self) -> HeaderMap {
-        let seconds = (self.config.timeouts.stall / 2).as_secs().min(55);
+        let seconds = (self.config.stall_timeout / 2).as_secs().min(55);
         let mut headers = HeaderMap::new();
         if seconds > 0 {
             let wait = HeaderValue::try_from(format!("wait={seconds}"));
@@ -184,7 +192,7 @@ impl<'a> Download<'a> {
 
     /// The archive may bring what its descriptor promises, if that is allowed at all.
     fn limits(&self, descriptor: &Descriptor) -> Result<Limits, AttemptError> {
-        let Config {
+        let FetchConfig {
             max_size,
             max_entries,
             ..

@@ -19,8 +19,6 @@ mod session;
 mod stream;
 
 use std::error::Error;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,43 +27,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::config::fetch::FetchConfig;
 use crate::digest::Revision;
 use crate::exit::Exit;
 use crate::unpack::Unpacked;
 use attempt::{AttemptError, Outlook};
-use client::{BaseUrl, Timeouts};
 use download::{Download, Verified};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
 
 /// Damage that comes this often in a row does not come from the way.
 const MOST_DAMAGES: u32 = 5;
-/// How long a lookup is waited for: twice what the resolver gives one server of names, and then it may just as well be asked
-/// again.
-pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stands for no deadline: longer than anything runs, and short enough to be added to a clock.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
-
-/// What to fetch, where to, and within which bounds.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Of a code-server.
-    pub url: BaseUrl,
-    /// The directory that is to hold the tree. Its parent exists.
-    pub target: PathBuf,
-    /// Wait for this revision and take no other.
-    pub revision: Option<Revision>,
-    /// For everything until the tree is staged; `None`: as long as it takes.
-    pub deadline: Option<Duration>,
-    /// For single waits.
-    pub timeouts: Timeouts,
-    /// The largest tar that is taken, in bytes.
-    pub max_size: Option<u64>,
-    /// The most entries that are taken.
-    pub max_entries: Option<u64>,
-    /// Threads that inflate, and as many that write.
-    pub workers: NonZeroUsize,
-}
 
 /// What was fetched, and what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +117,7 @@ fn count(attempts: u32) -> String {
 /// being installed. Dropping the future may leave threads behind that still write to the staging directory: cancel the
 /// token instead.
 pub async fn run(
-    config: &Config,
+    config: &FetchConfig,
     progress: &Progress,
     stop: CancellationToken,
 ) -> Result<Summary, FetchError> {
@@ -192,7 +166,7 @@ pub async fn run(
 
 /// Tries until the tree is staged, or trying makes no sense any more.
 async fn download_within(
-    config: &Config,
+    config: &FetchConfig,
     download: &mut Download<'_>,
     progress: &Progress,
     attempts: &mut u32,

@@ -66,8 +66,8 @@ mod tests {
     use hyper::StatusCode;
 
     use super::super::attempt::{HEADER, Outlook, TRAILER};
-    use super::super::client::BaseUrl;
     use super::*;
+    use crate::config::url::BaseUrl;
     use crate::digest::{Digest, Revision};
     use crate::unpack::UnpackError;
 

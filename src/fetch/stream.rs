@@ -8,7 +8,8 @@ use hyper::header::{
 };
 
 use super::attempt::AttemptError;
-use super::client::{BaseUrl, ClientError, Response};
+use super::client::{ClientError, Response};
+use crate::config::url::BaseUrl;
 use crate::descriptor::{Descriptor, Segment};
 use crate::digest::{Digest, Hasher};
 

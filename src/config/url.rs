@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hyper::Uri;
+use ::http::Uri;
 
 /// An `http://` URL that other resources are named beneath. It has a host, and no user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct BaseUrl {
 
 /// Why a text is no base URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot fetch from \"{url}\": {reason}")]
+#[error("\"{url}\" cannot be asked: {reason}")]
 pub struct UrlError {
     /// As typed, without a password.
     pub url: String,
@@ -52,9 +52,12 @@ impl BaseUrl {
         &self.authority
     }
 
-    /// The path of a resource, as a request names it.
+    /// The path of a resource beneath this URL, as a request names it; no name stands for the URL itself.
     #[must_use]
     pub fn path_of(&self, resource: &str) -> String {
+        if resource.is_empty() && !self.path.is_empty() {
+            return self.path.clone();
+        }
         format!("{}/{resource}", self.path)
     }
 }
@@ -134,6 +137,13 @@ mod tests {
         check("http://code:8080/app//", "code", 8080, "/app/code.json");
         check("http://[::1]:81", "::1", 81, "/code.json");
         check("HTTP://10.0.0.1", "10.0.0.1", 80, "/code.json");
+    }
+
+    #[test]
+    fn no_name_stands_for_the_url_itself() {
+        let path = |url| BaseUrl::parse(url).unwrap().path_of("");
+        assert_eq!(path("http://code/readyz"), "/readyz");
+        assert_eq!(path("http://code"), "/");
     }
 
     #[test]

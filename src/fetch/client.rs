@@ -1,7 +1,5 @@
 //! A small HTTP/1.1 client: one connection a request, and every wait with a limit of its own.
 
-mod url;
-
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use url::{BaseUrl, UrlError};
+use crate::config::url::BaseUrl;
 
 /// How long each wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +114,7 @@ impl Client {
         &self.url
     }
 
-    /// Asks for a resource beneath the base, and returns when the answer's headers are there. Redirects are not followed.
+    /// Asks for a resource beneath the base, or for the base itself if it has no name, and returns when the answer's headers are there. Redirects are not followed.
     ///
     /// Dropping the future, or the response, closes the connection.
     pub async fn get(&self, resource: &str, headers: HeaderMap) -> Result<Response, ClientError> {
