@@ -10,11 +10,11 @@ use code_server::config::ConfigError;
 use code_server::config::fetch::{FetchConfig, ProgressMode, TERMINATION_LOG};
 use code_server::exit::Exit;
 use code_server::fetch::progress::Progress;
-use code_server::fetch::{self, Summary, sentence};
+use code_server::fetch::{self, sentence};
 use code_server::{shutdown, telemetry};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 /// What Kubernetes shows of a termination log, in bytes.
 const LONGEST_REASON: usize = 4096;
@@ -35,10 +35,7 @@ fn main() -> ExitCode {
         warn!(%name, "no flag has this variable as its twin: is it misspelt?");
     }
     match run(&config) {
-        Ok(summary) => {
-            report(&summary);
-            Exit::Done.into()
-        }
+        Ok(()) => Exit::Done.into(),
         Err((exit, reason)) => {
             // Nobody is left to tell if standard error is gone.
             drop(writeln!(io::stderr(), "error: {reason}"));
@@ -48,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &FetchConfig) -> Result<Summary, (Exit, String)> {
+fn run(config: &FetchConfig) -> Result<(), (Exit, String)> {
     let progress = match config.progress {
         ProgressMode::Auto if io::stderr().is_terminal() => Progress::bar(),
         ProgressMode::Auto => Progress::Log,
@@ -67,7 +64,7 @@ fn run(config: &FetchConfig) -> Result<Summary, (Exit, String)> {
 async fn fetch_until_signalled(
     config: &FetchConfig,
     progress: &Progress,
-) -> Result<Summary, (Exit, String)> {
+) -> Result<(), (Exit, String)> {
     let signalled = shutdown::signalled().map_err(|error| because(Exit::Io, &error))?;
     let stop = CancellationToken::new();
     let mut fetching = std::pin::pin!(fetch::run(config, progress, stop.clone()));
@@ -78,23 +75,13 @@ async fn fetch_until_signalled(
             (fetching.await, Some(signal))
         }
     };
-    fetched.map_err(|error| because(signal.unwrap_or_else(|| error.exit()), &error))
+    fetched
+        .map(|_| ())
+        .map_err(|error| because(signal.unwrap_or_else(|| error.exit()), &error))
 }
 
 fn because(exit: Exit, error: &dyn Error) -> (Exit, String) {
     (exit, sentence(error))
-}
-
-fn report(summary: &Summary) {
-    let seconds = format!("{:.2}", summary.elapsed.as_secs_f64());
-    info!(
-        revision = %summary.revision,
-        files = summary.files,
-        downloaded = summary.downloaded,
-        attempts = summary.attempts,
-        seconds,
-        "installed"
-    );
 }
 
 /// Tells Kubernetes the reason of a failure. The file is there if somebody wants to know; it is never made.

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::fetch::FetchConfig;
 use crate::digest::Revision;
@@ -147,14 +147,19 @@ pub async fn run(
         }
     };
     match installed {
-        Ok(unpacked) => Ok(Summary {
-            revision: unpacked.revision,
-            entries: unpacked.entries,
-            files: unpacked.files,
-            downloaded,
-            attempts,
-            elapsed: started.elapsed(),
-        }),
+        Ok(unpacked) => {
+            let summary = Summary {
+                revision: unpacked.revision,
+                entries: unpacked.entries,
+                files: unpacked.files,
+                downloaded,
+                attempts,
+                elapsed: started.elapsed(),
+            };
+            progress.finish();
+            report(&summary);
+            Ok(summary)
+        }
         Err(error) => {
             if let Err(left) = blocking(&tasks, move || target.clear()).await {
                 progress.log(|| warn!(error = %sentence(&left), "staging is left behind"));
@@ -162,6 +167,19 @@ pub async fn run(
             Err(error)
         }
     }
+}
+
+/// The one line that stays when all went well.
+fn report(summary: &Summary) {
+    let elapsed = Duration::from_millis(summary.elapsed.as_millis().try_into().unwrap_or(u64::MAX));
+    info!(
+        revision = %summary.revision,
+        files = summary.files,
+        downloaded = summary.downloaded,
+        attempts = summary.attempts,
+        ?elapsed,
+        "installed"
+    );
 }
 
 /// Tries until the tree is staged, or trying makes no sense any more.

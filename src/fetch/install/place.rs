@@ -89,7 +89,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Removes what the tree before had and this one has not, or has as another kind; directories only if they are empty.
+    /// Removes what the tree before had and this one has not; directories only if they are empty.
     pub(super) fn remove_what_is_gone(&mut self) -> Result<(), InstallError> {
         // Without a listing of the new tree that was done before.
         if self.target.root.status(Some(&own(LISTING))).is_err() {
@@ -112,13 +112,19 @@ impl<'a> Placement<'a> {
     }
 
     /// What is in the old listing and not in the new one: both are in the same order.
+    ///
+    /// A directory in whose place a file comes is gone, too. A file in whose place something else comes is not: it may
+    /// be the new one already.
     fn gone(&self) -> Vec<(EntryPath, EntryKind)> {
         let mut new = self.recorded(LISTING).peekable();
         let mut gone = Vec::new();
-        for old in self.recorded(INSTALLED) {
-            while new.next_if(|new| new.0 < old.0).is_some() {}
-            if new.peek() != Some(&old) {
-                gone.push(old);
+        for (path, kind) in self.recorded(INSTALLED) {
+            while new.next_if(|new| new.0 < path).is_some() {}
+            let stays = new.peek().is_some_and(|new| {
+                new.0 == path && (kind != EntryKind::Directory || new.1 == EntryKind::Directory)
+            });
+            if !stays {
+                gone.push((path, kind));
             }
         }
         gone
