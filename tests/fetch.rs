@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use support::artifact::{Artifact, Thing, Tree, artifact, sample, seal};
-use support::server::{Answer, Server, answer};
+use support::server::{Answer, Request, Server, answer};
 
 /// A place with a target in it, and something outside of the target.
 struct Place(tempfile::TempDir);
@@ -308,7 +308,7 @@ async fn a_descriptor_that_lies_is_not_believed() {
         let archives = server
             .requests()
             .into_iter()
-            .filter(|request| request.is_for_archive());
+            .filter(Request::is_for_archive);
         assert!(archives.count() <= attempts, "{sentence}");
         sentence
     };
@@ -357,7 +357,7 @@ async fn a_descriptor_that_lies_is_not_believed() {
 async fn a_length_that_lies_is_not_believed() {
     for (length, cut) in [(1_000_000, None), (10, Some(10))] {
         let server = spoiling(artifact(&sample(2)), move |answer, _| {
-            *answer = answer.clone().with("Content-Length", length);
+            *answer = answer.clone().with("Content-Length", length.to_string());
             answer.cut = cut;
         });
         fails(&server.await, Exit::Data).await;
@@ -418,12 +418,7 @@ async fn limits_are_kept_before_anything_is_downloaded() {
         };
         fails_in(&place, &config, Exit::Data).await;
     }
-    assert!(
-        !server
-            .requests()
-            .iter()
-            .any(support::server::Request::is_for_archive)
-    );
+    assert!(!server.requests().iter().any(Request::is_for_archive));
 }
 
 #[tokio::test]
@@ -479,7 +474,7 @@ async fn a_server_that_is_not_ready_is_asked_when_it_wishes() {
     let place = Place::new();
     let made = artifact(&sample(2));
     let server = Server::start(move |request, before| match before {
-        0 => Answer::status(503).with("Retry-After", 1),
+        0 => Answer::status(503).with("Retry-After", "1"),
         1 => Answer::status(500),
         _ => answer(&made, request),
     });
@@ -514,7 +509,7 @@ async fn an_archive_that_is_replaced_meanwhile_is_not_mixed_with_the_next_one() 
 async fn a_pinned_revision_is_waited_for_and_no_other_taken() {
     let place = Place::with_old_tree().await;
     let wanted = artifact(&sample(3)).descriptor.revision;
-    let served = artifact(&sample(2)).descriptor.revision;
+    let other = artifact(&sample(2)).descriptor.revision;
     let server = Server::of(artifact(&sample(2))).await;
     let config = FetchConfig {
         revision: Some(wanted),
@@ -523,7 +518,7 @@ async fn a_pinned_revision_is_waited_for_and_no_other_taken() {
     };
     let sentence = fails_in(&place, &config, Exit::Unavailable).await;
     assert!(sentence.contains(&wanted.to_string()), "{sentence}");
-    assert!(sentence.contains(&served.to_string()), "{sentence}");
+    assert!(sentence.contains(&other.to_string()), "{sentence}");
 }
 
 #[tokio::test]

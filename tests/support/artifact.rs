@@ -50,7 +50,7 @@ pub fn sample(flavour: u8) -> Tree {
 /// The artifact of a tree.
 pub fn artifact(tree: &Tree) -> Artifact {
     let mut tar = Builder::new(Vec::new());
-    let mut listing = String::new();
+    let mut lines = Vec::new();
     for (name, thing) in tree {
         let (kind, mode, content) = match thing {
             Thing::Directory => (EntryType::Directory, 0o755, &[][..]),
@@ -67,7 +67,7 @@ pub fn artifact(tree: &Tree) -> Artifact {
         }
         tar.append_data(&mut header, format!("./{name}"), content)
             .unwrap();
-        listing.push_str(&match thing {
+        lines.push(match thing {
             Thing::Directory => format!("d 0755 -  {name}\n"),
             Thing::File(content) => format!("f 0644 {}  {name}\n", Digest::of(content).hex()),
             Thing::Link(target) => {
@@ -79,7 +79,7 @@ pub fn artifact(tree: &Tree) -> Artifact {
     let files = tree
         .iter()
         .filter(|(_, thing)| matches!(thing, Thing::File(_)));
-    artifact.descriptor.revision = Revision::of_listing(Digest::of(listing.as_bytes()));
+    artifact.descriptor.revision = Revision::of_listing(Digest::of(lines.concat().as_bytes()));
     artifact.descriptor.entries = tree.len() as u64;
     artifact.descriptor.files = files.count() as u64;
     artifact

@@ -51,8 +51,8 @@ impl Answer {
         }
     }
 
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.headers.push((name, value.to_string()));
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -70,7 +70,7 @@ pub fn answer(artifact: &Artifact, request: &Request) -> Answer {
     match resource {
         "/code.json" => Answer::status(200).body(artifact.descriptor.to_json()),
         "/code.tar.gz" => archive(artifact, request),
-        _ => Answer::status(404).with("Code-Revision", revision),
+        _ => Answer::status(404).with("Code-Revision", revision.to_string()),
     }
 }
 
@@ -192,19 +192,21 @@ async fn converse(
         requests.push(request);
         answer
     };
-    let mut text = format!("HTTP/1.1 {} x\r\nConnection: close\r\n", answer.status);
-    let has_length = answer
+    let mut head = vec![format!(
+        "HTTP/1.1 {} x\r\nConnection: close\r\n",
+        answer.status
+    )];
+    let headers = answer.headers.iter();
+    head.extend(headers.map(|(name, value)| format!("{name}: {value}\r\n")));
+    if !answer
         .headers
         .iter()
-        .any(|(name, _)| *name == "Content-Length");
-    for (name, value) in &answer.headers {
-        text += &format!("{name}: {value}\r\n");
+        .any(|(name, _)| *name == "Content-Length")
+    {
+        head.push(format!("Content-Length: {}\r\n", answer.body.len()));
     }
-    if !has_length {
-        text += &format!("Content-Length: {}\r\n", answer.body.len());
-    }
-    text += "\r\n";
-    stream.write_all(text.as_bytes()).await?;
+    head.push("\r\n".into());
+    stream.write_all(head.concat().as_bytes()).await?;
     let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
     stream.write_all(body).await?;
     if answer.stall {
