@@ -34,9 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "unpack",
-        &[
-            "archive", "digest", "entry", "exit", "listing", "ordered", "root",
-        ],
+        &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
     ("store", &["artifact", "descriptor", "digest"]),
@@ -56,7 +54,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "digest",
             "entry",
             "exit",
-            "listing",
             "ordered",
             "root",
             "unpack",

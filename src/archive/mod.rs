@@ -23,6 +23,7 @@
 mod cut;
 pub mod deflate;
 mod header;
+pub mod inflate;
 mod writer;
 
 use std::collections::BTreeMap;

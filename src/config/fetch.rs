@@ -1,1 +1,264 @@
 //! What `fetch-init` is told.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+
+use super::url::BaseUrl;
+use super::{ConfigError, LogFormatArg, duration, parse, unknown_variables};
+use crate::digest::Revision;
+use crate::telemetry::LogFormat;
+
+/// Where Kubernetes looks for the reason of a failure.
+pub const TERMINATION_LOG: &str = "/dev/termination-log";
+/// More threads write no faster, and each of them takes memory.
+const MOST_WORKERS: usize = 4;
+
+/// Fetches a tree of code from a code-server into a directory, verified and all at once.
+#[derive(Debug, Parser)]
+#[command(name = "fetch-init", version)]
+#[command(
+    after_help = "Everything has a twin in the environment: --deadline is also FETCH_INIT_DEADLINE."
+)]
+struct FetchArgs {
+    /// Where the code-server is, such as `http://code:8080`
+    #[arg(env = "FETCH_INIT_URL")]
+    url: String,
+
+    /// The directory that is to hold the tree; it is made if its parent is there
+    #[arg(env = "FETCH_INIT_TARGET")]
+    target: PathBuf,
+
+    /// Wait for exactly this revision and take no other
+    #[arg(long, value_name = "sha256:HEX", env = "FETCH_INIT_REVISION")]
+    revision: Option<Revision>,
+
+    /// How long to try; 0: as long as it takes
+    #[arg(long, value_name = "DURATION", default_value = "5m", env = "FETCH_INIT_DEADLINE", value_parser = duration)]
+    deadline: Duration,
+
+    /// How long to wait for a connection
+    #[arg(long, value_name = "DURATION", default_value = "2s", env = "FETCH_INIT_CONNECT_TIMEOUT", value_parser = positive)]
+    connect_timeout: Duration,
+
+    /// How long to wait for the next bytes of an answer
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "FETCH_INIT_STALL_TIMEOUT", value_parser = positive)]
+    stall_timeout: Duration,
+
+    /// The largest tar that is taken, such as 2Gi [default: no limit]
+    #[arg(long, value_name = "SIZE", env = "FETCH_INIT_MAX_SIZE", value_parser = size)]
+    max_size: Option<u64>,
+
+    /// The most directories, files and links that are taken [default: no limit]
+    #[arg(long, value_name = "N", env = "FETCH_INIT_MAX_ENTRIES")]
+    max_entries: Option<u64>,
+
+    /// Threads that inflate, and as many that write [default: one a processor, 4 at most]
+    #[arg(long, value_name = "N", env = "FETCH_INIT_WORKERS")]
+    workers: Option<NonZeroUsize>,
+
+    /// Whether to show how far it is
+    #[arg(long, value_enum, default_value_t, env = "FETCH_INIT_PROGRESS")]
+    progress: ProgressMode,
+
+    /// A file that is told the reason of a failure, if it is there
+    #[arg(long, value_name = "FILE", default_value = TERMINATION_LOG, env = "FETCH_INIT_TERMINATION_LOG")]
+    termination_log: PathBuf,
+
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t, env = "FETCH_INIT_LOG_FORMAT")]
+    log_format: LogFormatArg,
+}
+
+/// What to fetch, where to, and within which bounds.
+#[derive(Clone, Debug)]
+pub struct FetchConfig {
+    /// Of a code-server.
+    pub url: BaseUrl,
+    /// The directory that is to hold the tree.
+    pub target: PathBuf,
+    /// Wait for this revision and take no other.
+    pub revision: Option<Revision>,
+    /// For everything until the tree is staged; `None`: as long as it takes.
+    pub deadline: Option<Duration>,
+    /// For a connection to one address.
+    pub connect_timeout: Duration,
+    /// For an answer to begin, and for each piece of it.
+    pub stall_timeout: Duration,
+    /// The largest tar that is taken, in bytes.
+    pub max_size: Option<u64>,
+    /// The most entries that are taken.
+    pub max_entries: Option<u64>,
+    /// Threads that inflate, and as many that write.
+    pub workers: NonZeroUsize,
+    /// Where progress is shown.
+    pub progress: ProgressMode,
+    /// Is told the reason of a failure, if it is there.
+    pub termination_log: PathBuf,
+    /// The form of log lines.
+    pub log_format: LogFormat,
+}
+
+/// Where progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// A bar on a terminal, and a line for each phase elsewhere
+    #[default]
+    Auto,
+    /// Nowhere
+    Off,
+}
+
+impl FetchConfig {
+    /// Decides by the arguments, program name first, and the environment.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        parse::<FetchArgs>(arguments)?.decide()
+    }
+
+    /// The variables of the environment that look like a flag's twin and are none.
+    #[must_use]
+    pub fn unknown_variables() -> Vec<String> {
+        let names = std::env::vars_os().map(|(name, _)| name);
+        unknown_variables::<FetchArgs>("FETCH_INIT_", names)
+    }
+}
+
+impl FetchArgs {
+    fn decide(self) -> Result<FetchConfig, ConfigError> {
+        // Not a value parser: its error would show what was typed, a password too.
+        let url = BaseUrl::parse(&self.url).map_err(|error| {
+            ConfigError::Usage(Self::command().error(ErrorKind::ValueValidation, error))
+        })?;
+        Ok(FetchConfig {
+            url,
+            target: self.target,
+            revision: self.revision,
+            deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),
+            connect_timeout: self.connect_timeout,
+            stall_timeout: self.stall_timeout,
+            max_size: self.max_size,
+            max_entries: self.max_entries,
+            workers: self.workers.unwrap_or_else(default_workers),
+            progress: self.progress,
+            termination_log: self.termination_log,
+            log_format: self.log_format.into(),
+        })
+    }
+}
+
+fn default_workers() -> NonZeroUsize {
+    let most = NonZeroUsize::new(MOST_WORKERS).expect("a positive constant");
+    std::thread::available_parallelism()
+        .map_or(NonZeroUsize::MIN, |processors| processors.min(most))
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a wait of no time would always be too long".into()),
+        duration => Ok(duration),
+    }
+}
+
+/// A size in bytes, as `512`, `64Ki`, `64Mi` or `2Gi`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "" => Some(0),
+        "Ki" => Some(10),
+        "Mi" => Some(20),
+        "Gi" => Some(30),
+        _ => None,
+    };
+    let size = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+    size.ok_or_else(|| format!("{text:?} is not a size such as 512, 64Mi or 2Gi"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    fn config(line: &str) -> Result<FetchConfig, ConfigError> {
+        let words = ["fetch-init"].into_iter().chain(line.split_whitespace());
+        FetchConfig::parse(words.map(OsString::from))
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        FetchArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_has_its_twin() {
+        for argument in FetchArgs::command().get_arguments() {
+            let id = argument.get_id().as_str();
+            if matches!(id, "help" | "version") {
+                continue;
+            }
+            let twin = format!("FETCH_INIT_{}", id.to_uppercase());
+            assert_eq!(argument.get_env(), Some(twin.as_ref()), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_url_and_a_target_are_enough() {
+        let config = config("http://code /app").unwrap();
+        assert_eq!(config.deadline, Some(Duration::from_mins(5)));
+        assert_eq!(config.connect_timeout, Duration::from_secs(2));
+        assert_eq!(config.stall_timeout, Duration::from_secs(30));
+        assert!((1..=MOST_WORKERS).contains(&config.workers.get()));
+    }
+
+    #[test]
+    fn no_deadline_is_written_as_zero() {
+        assert_eq!(
+            config("http://code /app --deadline=0").unwrap().deadline,
+            None
+        );
+    }
+
+    #[test]
+    fn an_error_names_the_flag() {
+        for (flag, value) in [
+            ("--deadline", "soon"),
+            ("--stall-timeout", "0"),
+            ("--revision", "abc"),
+            ("--workers", "0"),
+            ("--max-size", "2GB"),
+            ("--progress", "on"),
+            ("--colour", "red"),
+        ] {
+            let error = config(&format!("http://code /app {flag} {value}")).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_asked_is_named_without_its_password() {
+        for (url, shown) in [
+            ("https://code:8443", "\"https://code:8443\""),
+            ("code:8080", "\"code:8080\""),
+            ("http://me:hunter2@code", "\"http://***@code\""),
+        ] {
+            let error = config(&format!("{url} /app")).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            assert!(error.to_string().contains(shown), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two() {
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("64Ki"), Ok(65_536));
+        assert_eq!(size("2Gi"), Ok(2_147_483_648));
+        for text in ["", "Gi", "2GB", "-1", "1.5Gi", "2 Gi", "99999999999Gi"] {
+            assert!(size(text).unwrap_err().contains(text), "{text}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod pack;
 pub mod serve;
 pub mod tree;
+pub mod url;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::entry::{EntryKind, EntryPath, Stamp, Timestamp};
+pub use write::Existing;
 
 /// The longest path that one call takes, with room for the terminating NUL.
 const LONGEST_PATH: usize = 4095;

@@ -1,0 +1,219 @@
+//! Why one attempt failed, and what that means for the next one.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::client::ClientError;
+use super::install::InstallError;
+use crate::config::url::BaseUrl;
+use crate::descriptor::DescriptorError;
+use crate::digest::{Digest, Revision};
+use crate::exit::Exit;
+use crate::unpack::UnpackError;
+
+/// Why an attempt did not bring the tree.
+#[derive(Debug, thiserror::Error)]
+pub enum AttemptError {
+    /// There was no answer, or only a part of one.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The server answered something else.
+    #[error("{url} answered \"{status}\" when asked for {resource}")]
+    Status {
+        /// Of the server.
+        url: BaseUrl,
+        /// What was asked for.
+        resource: String,
+        /// What came instead.
+        status: StatusCode,
+        /// When to come again, as the server wishes.
+        retry_after: Option<Duration>,
+    },
+    /// The revision that is waited for is not there.
+    #[error("revision {wanted} is not served; {}", served_instead(*.served))]
+    NotServed {
+        /// What is waited for.
+        wanted: Revision,
+        /// What the server has instead.
+        served: Option<Revision>,
+        /// When to come again, as the server wishes.
+        retry_after: Option<Duration>,
+    },
+    /// The archive that the descriptor describes is not there any more.
+    #[error("the archive was replaced while it was being downloaded")]
+    Replaced,
+    /// The descriptor cannot be used.
+    #[error(transparent)]
+    Descriptor(#[from] DescriptorError),
+    /// The descriptor is another revision's.
+    #[error("the server gave the descriptor of revision {found} for that of {wanted}")]
+    WrongRevision {
+        /// What was asked for.
+        wanted: Revision,
+        /// What came.
+        found: Revision,
+    },
+    /// The archive is larger than is allowed here.
+    #[error("the archive has {found} {what}, and {limit} are allowed")]
+    TooLarge {
+        /// Bytes or entries.
+        what: &'static str,
+        /// As the descriptor has it.
+        found: u64,
+        /// As configured.
+        limit: u64,
+    },
+    /// Another number of bytes is on the way.
+    #[error("the server sends an archive of {found} bytes, and the descriptor promises {expected}")]
+    Length {
+        /// As the descriptor has it.
+        expected: u64,
+        /// As the server says.
+        found: u64,
+    },
+    /// A range was asked for, and another one is on the way.
+    #[error("the server answered a range from byte {asked} with \"{found}\"")]
+    Range {
+        /// Where it should begin.
+        asked: u64,
+        /// The answer's `Content-Range`.
+        found: String,
+    },
+    /// A segment is not what the descriptor says.
+    #[error(
+        "segment {index} of the archive has digest {computed}, and the descriptor promises {expected}"
+    )]
+    Segment {
+        /// Counted from zero.
+        index: usize,
+        /// As the descriptor has it.
+        expected: Digest,
+        /// Of the bytes that came.
+        computed: Digest,
+    },
+    /// The bytes around the segments are not those of a gzip member with this content.
+    #[error("the archive's gzip {part} does not fit its content")]
+    Frame {
+        /// Header or trailer.
+        part: &'static str,
+    },
+    /// What came cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// The segments are as promised, and their content is not.
+    #[error("the content has {what} {found}, and the descriptor promises {promised}")]
+    Content {
+        /// What was compared.
+        what: &'static str,
+        /// As the descriptor has it.
+        promised: String,
+        /// As computed from what was written.
+        found: String,
+    },
+    /// The target does not take what came.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Time was up before it ended.
+    #[error("no attempt had failed yet, and the last one was not at its end")]
+    Unfinished,
+}
+
+/// What an error says about the next attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// It may well succeed.
+    Transient,
+    /// What is waited for may still come.
+    NotYet,
+    /// It may succeed if the damage came from the way; not if it happens again and again.
+    Damaged,
+    /// It would fail likewise.
+    Permanent,
+}
+
+impl AttemptError {
+    /// Whether to try again.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        match self {
+            Self::Client(error) => match error {
+                ClientError::UnknownHost { .. }
+                | ClientError::LookupTimeout { .. }
+                | ClientError::Refused { .. }
+                | ClientError::Connect { .. }
+                | ClientError::Broken { .. }
+                | ClientError::Short { .. }
+                | ClientError::Stalled { .. } => Outlook::Transient,
+                ClientError::TooLong { .. } => Outlook::Permanent,
+            },
+            Self::Status { status, .. } if may_pass(*status) => Outlook::Transient,
+            Self::NotServed { .. } => Outlook::NotYet,
+            Self::Replaced | Self::Unfinished => Outlook::Transient,
+            Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
+            Self::Frame { part } if *part == HEADER => Outlook::Damaged,
+            Self::Status { .. }
+            | Self::Descriptor(_)
+            | Self::WrongRevision { .. }
+            | Self::TooLarge { .. }
+            | Self::Frame { .. }
+            | Self::Unpack(_)
+            | Self::Install(_)
+            | Self::Content { .. } => Outlook::Permanent,
+        }
+    }
+
+    /// How the program ends when this was the last attempt.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Status { status, .. } => match *status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Refused,
+                _ => Exit::Unavailable,
+            },
+            Self::Client(ClientError::TooLong { .. })
+            | Self::Descriptor(_)
+            | Self::WrongRevision { .. }
+            | Self::TooLarge { .. }
+            | Self::Length { .. }
+            | Self::Range { .. }
+            | Self::Segment { .. }
+            | Self::Frame { .. }
+            | Self::Content { .. } => Exit::Data,
+            Self::Unpack(error) => error.exit(),
+            Self::Install(error) => error.exit(),
+            Self::Client(_) | Self::NotServed { .. } | Self::Replaced | Self::Unfinished => {
+                Exit::Unavailable
+            }
+        }
+    }
+
+    /// When the server wishes to be asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } | Self::NotServed { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The part of a [`AttemptError::Frame`] before the segments.
+pub(super) const HEADER: &str = "header";
+/// The part of a [`AttemptError::Frame`] behind the segments.
+pub(super) const TRAILER: &str = "trailer";
+
+fn may_pass(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        )
+}
+
+fn served_instead(served: Option<Revision>) -> String {
+    match served {
+        Some(revision) => format!("the server has {revision}"),
+        None => "the server does not say what it has".into(),
+    }
+}

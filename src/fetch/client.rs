@@ -1,0 +1,265 @@
+//! A small HTTP/1.1 client: one connection a request, and every wait with a limit of its own.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::url::BaseUrl;
+
+/// How long each wait may last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the addresses of a host. A lookup cannot be cancelled: it goes on in a thread of the runtime, which must be
+    /// ended without waiting for it.
+    pub lookup: Duration,
+    /// For a connection to one address.
+    pub connect: Duration,
+    /// For an answer to begin, and for each piece of it.
+    pub stall: Duration,
+}
+
+/// Asks one server.
+#[derive(Clone, Debug)]
+pub struct Client {
+    url: BaseUrl,
+    timeouts: Timeouts,
+}
+
+/// Why there is no answer, or only a part of one.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The resolver does not know the host, or does not answer.
+    #[error("cannot look up \"{host}\"")]
+    UnknownHost {
+        /// As it was looked up.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// The resolver takes too long.
+    #[error("the lookup of \"{host}\" took longer than {}", humantime::format_duration(*.limit))]
+    LookupTimeout {
+        /// As it was looked up.
+        host: String,
+        /// What it was given.
+        limit: Duration,
+    },
+    /// Nobody listens at the port.
+    #[error("cannot connect to {url}: connection refused")]
+    Refused {
+        /// Of the server.
+        url: BaseUrl,
+    },
+    /// There is no way to the host, or it does not answer.
+    #[error("cannot connect to {url}")]
+    Connect {
+        /// Of the server.
+        url: BaseUrl,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke before the answer's end.
+    #[error("the connection to {url} broke")]
+    Broken {
+        /// Of the server.
+        url: BaseUrl,
+        /// What happened.
+        source: hyper::Error,
+    },
+    /// The answer ended in order, and too early.
+    #[error("the answer of {url} ended too early")]
+    Short {
+        /// Of the server.
+        url: BaseUrl,
+    },
+    /// The server fell silent.
+    #[error("{url} sent nothing for {}", humantime::format_duration(*.limit))]
+    Stalled {
+        /// Of the server.
+        url: BaseUrl,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The answer is larger than anybody wants to hold.
+    #[error("the answer of {url} is longer than {limit} bytes")]
+    TooLong {
+        /// Of the server.
+        url: BaseUrl,
+        /// In bytes.
+        limit: u64,
+    },
+}
+
+impl Client {
+    /// A client of the server at this URL.
+    #[must_use]
+    pub fn new(url: BaseUrl, timeouts: Timeouts) -> Self {
+        Self { url, timeouts }
+    }
+
+    /// The server's URL.
+    #[must_use]
+    pub fn url(&self) -> &BaseUrl {
+        &self.url
+    }
+
+    /// Asks for a resource beneath the base, or for the base itself if it has no name, and returns when the answer's headers are there. Redirects are not followed.
+    ///
+    /// Dropping the future, or the response, closes the connection.
+    pub async fn get(&self, resource: &str, headers: HeaderMap) -> Result<Response, ClientError> {
+        let stream = self.connect().await?;
+        let broken = |source| self.broken(source);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        let mut driver = JoinSet::new();
+        // What ends the connection early is told to the one who waits for the answer.
+        driver.spawn(async { drop(connection.await) });
+        let answer = timeout(
+            self.timeouts.stall,
+            sender.send_request(self.request(resource, headers)),
+        );
+        let answer = answer.await.map_err(|_| self.stalled())?.map_err(broken)?;
+        let (head, body) = answer.into_parts();
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body,
+            client: self.clone(),
+            _driver: driver,
+        })
+    }
+
+    fn request(&self, resource: &str, headers: HeaderMap) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = self
+            .url
+            .path_of(resource)
+            .parse()
+            .expect("a URL's path with a plain name behind it is a path");
+        *request.headers_mut() = headers;
+        let host = HeaderValue::from_str(self.url.authority());
+        let headers = request.headers_mut();
+        headers.insert(
+            HOST,
+            host.expect("an authority has visible characters only"),
+        );
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        let agent = concat!("code-server/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        request
+    }
+
+    /// A connection to the first of the host's addresses that takes one.
+    async fn connect(&self) -> Result<TcpStream, ClientError> {
+        let mut last = io::Error::other("the host has no address");
+        for address in self.look_up().await? {
+            match timeout(self.timeouts.connect, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Requests are small and alone: nothing is gained by waiting for more.
+                    drop(stream.set_nodelay(true));
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        let url = self.url.clone();
+        Err(match last.kind() {
+            io::ErrorKind::ConnectionRefused => ClientError::Refused { url },
+            _ => ClientError::Connect { url, source: last },
+        })
+    }
+
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        let host = self.url.host();
+        let lookup = tokio::net::lookup_host((host, self.url.port()));
+        match timeout(self.timeouts.lookup, lookup).await {
+            Ok(Ok(addresses)) => Ok(addresses.collect()),
+            Ok(Err(source)) => Err(ClientError::UnknownHost {
+                host: host.into(),
+                source,
+            }),
+            Err(_) => Err(ClientError::LookupTimeout {
+                host: host.into(),
+                limit: self.timeouts.lookup,
+            }),
+        }
+    }
+
+    fn broken(&self, source: hyper::Error) -> ClientError {
+        ClientError::Broken {
+            url: self.url.clone(),
+            source,
+        }
+    }
+
+    fn stalled(&self) -> ClientError {
+        ClientError::Stalled {
+            url: self.url.clone(),
+            limit: self.timeouts.stall,
+        }
+    }
+}
+
+/// An answer: its head is there, its body is on the way.
+#[derive(Debug)]
+pub struct Response {
+    /// Whatever it is: only the asker knows which ones are errors.
+    pub status: StatusCode,
+    /// As they came.
+    pub headers: HeaderMap,
+    body: Incoming,
+    client: Client,
+    /// Owns the task that moves the connection's bytes.
+    _driver: JoinSet<()>,
+}
+
+impl Response {
+    /// A header that is plain text; another one counts as absent.
+    #[must_use]
+    pub fn header(&self, name: impl hyper::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The next bytes of the body, never empty; `None` at its end. A body shorter than promised is an error.
+    ///
+    /// Cancel safe.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = timeout(self.client.timeouts.stall, self.body.frame()).await;
+            let Some(frame) = frame.map_err(|_| self.client.stalled())? else {
+                return Ok(None);
+            };
+            let frame = frame.map_err(|source| self.client.broken(source))?;
+            // What is no data is a trailer, and means nothing here.
+            if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    /// The whole body, if it has no more than `limit` bytes.
+    pub async fn collect(mut self, limit: u64) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(piece) = self.piece().await? {
+            if (body.len() + piece.len()) as u64 > limit {
+                let url = self.client.url;
+                return Err(ClientError::TooLong { url, limit });
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+}

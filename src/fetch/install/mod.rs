@@ -1,0 +1,346 @@
+//! The target: a directory that holds one tree, what applications put beside it, and a hidden directory of our own.
+//!
+//! ```text
+//! TARGET/…                          the tree, merged with what applications made
+//! TARGET/.code-revision             the revision that the target holds; absent while it changes
+//! TARGET/.code-fetch/installed      the listing of that revision: what may be removed by the next one
+//! TARGET/.code-fetch/staging/tree   an archive that is being unpacked
+//! TARGET/.code-fetch/staging/listing, directories, ready
+//! ```
+//!
+//! A tree is staged completely before the target changes. Then `ready` is written, and from there on the installation only
+//! goes forward: a run that finds it finishes what was begun before it does anything else, whatever moment a run was killed
+//! at. A machine that went down is another matter, since nothing here waits for the disk: the marker counts only in the boot
+//! in which it was written.
+
+mod place;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::info;
+
+use super::session::Staging;
+use crate::digest::Revision;
+use crate::entry::EntryPath;
+use crate::exit::Exit;
+use crate::root::{Existing, Root};
+use crate::unpack::Unpacked;
+use place::Placement;
+
+const HIDDEN: &str = ".code-fetch";
+const REVISION: &str = ".code-revision";
+const NEW_REVISION: &str = ".code-fetch/revision";
+const INSTALLED: &str = ".code-fetch/installed";
+const STAGING: &str = ".code-fetch/staging";
+const TREE: &str = ".code-fetch/staging/tree";
+const LISTING: &str = ".code-fetch/staging/listing";
+const DIRECTORIES: &str = ".code-fetch/staging/directories";
+const READY: &str = ".code-fetch/staging/ready";
+const NOT_YET_READY: &str = ".code-fetch/staging/ready.new";
+
+/// A directory that holds a tree, or will. No other process installs into it as long as this lives.
+#[derive(Debug)]
+pub struct Target {
+    root: Root,
+    _lock: File,
+}
+
+/// Why a tree is not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The target is no directory, or cannot be made one.
+    #[error("cannot use {} as target", .path.display())]
+    Target {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process installs into it.
+    #[error("another fetch-init is at work in {}", .path.display())]
+    Busy {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// A file of the tree has the name of a directory that holds other things.
+    #[error(
+        "\"{directory}\" in the target holds \"{entry}\", which was not fetched, and the tree has a file in its place"
+    )]
+    InTheWay {
+        /// What the tree has as a file or a link.
+        directory: EntryPath,
+        /// What would be lost.
+        entry: EntryPath,
+    },
+    /// The tree has a name that is needed here.
+    #[error("the tree has an entry \"{name}\", a name that is kept for the installation itself")]
+    Reserved {
+        /// Which one.
+        name: &'static str,
+    },
+    /// The target cannot be changed or read.
+    #[error("cannot {action} \"{path}\" in the target")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: EntryPath,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl InstallError {
+    /// How the program ends for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Target { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
+            Self::Busy { .. } => Exit::Busy,
+            Self::Reserved { .. } => Exit::Data,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::CannotCreate
+            }
+            Self::Io { .. } => Exit::Io,
+        }
+    }
+
+    fn io(action: &'static str, path: &EntryPath) -> impl FnOnce(io::Error) -> Self {
+        let path = path.clone();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+impl Target {
+    /// Opens a target, makes the directory if its parent is there, and finishes or discards what an earlier run has left.
+    pub fn open(path: &Path) -> Result<Self, InstallError> {
+        let failed = |source| InstallError::Target {
+            path: path.into(),
+            source,
+        };
+        match fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        let root = Root::open(path).map_err(failed)?;
+        match root.create_dir(&own(HIDDEN), 0o700) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        let lock = root.open_file(&own(HIDDEN)).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => InstallError::Busy { path: path.into() },
+            TryLockError::Error(error) => failed(error),
+        })?;
+        let target = Self { root, _lock: lock };
+        target.recover()?;
+        Ok(target)
+    }
+
+    /// Prepares to unpack an archive; what was staged before is removed.
+    pub(super) fn stage(&self) -> Result<Staging, InstallError> {
+        self.discard()?;
+        for directory in [STAGING, TREE] {
+            let directory = own(directory);
+            self.root
+                .create_dir(&directory, 0o700)
+                .map_err(InstallError::io("make", &directory))?;
+        }
+        let tree = self
+            .root
+            .open_dir(&own(TREE))
+            .map_err(InstallError::io("open", &own(TREE)))?;
+        Ok(Staging {
+            tree: Arc::new(tree),
+            listing: self.create(LISTING)?,
+        })
+    }
+
+    /// Puts the staged tree into its place.
+    ///
+    /// Fails without a change to the target where the tree does not fit in. A failure after that leaves it half changed,
+    /// and the next run to finish it.
+    pub(super) fn install(&self, unpacked: &Unpacked) -> Result<(), InstallError> {
+        self.place(&mut || Ok(()))?.check()?;
+        self.make_ready(unpacked)?;
+        self.roll_forward(&mut || Ok(()))
+    }
+
+    /// Removes what is staged, unless it is to be installed by the next run; and the hidden directory, if it is of no use.
+    pub(super) fn clear(&self) -> Result<(), InstallError> {
+        if self.root.status(Some(&own(READY))).is_ok() {
+            return Ok(());
+        }
+        self.discard()?;
+        // It stays as long as it holds the listing of what is installed.
+        drop(self.root.remove_dir(&own(HIDDEN)));
+        Ok(())
+    }
+
+    fn recover(&self) -> Result<(), InstallError> {
+        let Some(marker) = self.read(READY)? else {
+            return self.discard();
+        };
+        if let Some(revision) = Marker::parse(&marker).filter(Marker::is_of_this_boot) {
+            self.roll_forward(&mut || Ok(()))?;
+            info!(revision = %revision.revision, "finished an installation that was interrupted");
+            return Ok(());
+        }
+        // The target may be half changed, so it does not hold what it says.
+        self.remove(REVISION)?;
+        self.remove(READY)?;
+        self.discard()
+    }
+
+    /// From here on there is no way back.
+    fn make_ready(&self, unpacked: &Unpacked) -> Result<(), InstallError> {
+        let directories = self.create(DIRECTORIES)?;
+        record::write_directories(&unpacked.directories, BufWriter::new(directories))
+            .map_err(InstallError::io("write", &own(DIRECTORIES)))?;
+        let marker = Marker {
+            revision: unpacked.revision,
+            boot: boot_id(),
+        };
+        self.write(NOT_YET_READY, &marker.to_text())?;
+        self.rename(NOT_YET_READY, READY)
+    }
+
+    /// Does all that is left to do. Every step may have been done already, or half.
+    ///
+    /// `step` is called before each change; it fails in tests, as a killed process would.
+    fn roll_forward(
+        &self,
+        step: &mut dyn FnMut() -> Result<(), InstallError>,
+    ) -> Result<(), InstallError> {
+        let marker = self.read(READY)?.unwrap_or_default();
+        step()?;
+        self.remove(REVISION)?;
+        let mut placement = self.place(step)?;
+        placement.remove_what_is_gone()?;
+        placement.move_in()?;
+        placement.close_directories()?;
+        step()?;
+        if self.root.status(Some(&own(LISTING))).is_ok() {
+            self.rename(LISTING, INSTALLED)?;
+        }
+        step()?;
+        if let Some(marker) = Marker::parse(&marker) {
+            self.remove(NEW_REVISION)?;
+            self.write(NEW_REVISION, &format!("{}\n", marker.revision))?;
+            self.rename(NEW_REVISION, REVISION)?;
+        }
+        step()?;
+        self.remove(READY)?;
+        step()?;
+        self.discard()
+    }
+
+    fn place<'a>(
+        &'a self,
+        step: &'a mut dyn FnMut() -> Result<(), InstallError>,
+    ) -> Result<Placement<'a>, InstallError> {
+        let tree = self
+            .root
+            .open_dir(&own(TREE))
+            .map_err(InstallError::io("open", &own(TREE)))?;
+        Ok(Placement::new(self, tree, step))
+    }
+
+    fn discard(&self) -> Result<(), InstallError> {
+        self.root
+            .remove_tree(&own(STAGING))
+            .map_err(InstallError::io("remove", &own(STAGING)))
+    }
+
+    fn create(&self, name: &str) -> Result<File, InstallError> {
+        self.root
+            .create_file(&own(name), 0o644)
+            .map_err(InstallError::io("make", &own(name)))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), InstallError> {
+        self.create(name)?
+            .write_all(text.as_bytes())
+            .map_err(InstallError::io("write", &own(name)))
+    }
+
+    /// The content of one of our files; `None` where there is none.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, InstallError> {
+        let mut content = Vec::new();
+        let read = self
+            .root
+            .open_file(&own(name))
+            .and_then(|mut file| file.read_to_end(&mut content));
+        match read {
+            Ok(_) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(InstallError::io("read", &own(name))(error)),
+        }
+    }
+
+    /// Removes a file; one that is not there is as good as removed.
+    fn remove(&self, name: &str) -> Result<(), InstallError> {
+        match self.root.remove_file(&own(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(InstallError::io("remove", &own(name))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), InstallError> {
+        self.root
+            .rename(&own(from), &self.root, &own(to), Existing::Replace)
+            .map_err(InstallError::io("write", &own(to)))
+    }
+}
+
+/// What says that a staged tree is complete.
+struct Marker {
+    revision: Revision,
+    boot: String,
+}
+
+impl Marker {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut lines = text.lines();
+        Some(Self {
+            revision: lines.next()?.parse().ok()?,
+            boot: lines.next()?.into(),
+        })
+    }
+
+    fn to_text(&self) -> String {
+        format!("{}\n{}\n", self.revision, self.boot)
+    }
+
+    fn is_of_this_boot(&self) -> bool {
+        self.boot == boot_id()
+    }
+}
+
+/// What the kernel calls this boot; the same text always where it does not say.
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().into()
+}
+
+/// One of our own names.
+fn own(name: &str) -> EntryPath {
+    EntryPath::new(name.as_bytes()).expect("our own names are paths")
+}

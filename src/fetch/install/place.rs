@@ -1,0 +1,257 @@
+//! From the staged tree into the target, step by step.
+//!
+//! Each step looks at what it finds, and so can be repeated. No link in the target is ever followed.
+
+use std::collections::HashMap;
+use std::io::{self, BufReader};
+
+use super::record::{entries, read_directories};
+use super::{DIRECTORIES, HIDDEN, INSTALLED, InstallError, LISTING, REVISION, Target, own};
+use crate::entry::{EntryKind, EntryPath};
+use crate::root::{Existing, Kind, Root, Status};
+use crate::unpack::Directory;
+
+/// `ELOOP`: a link stands where a directory is looked for.
+const LINK_IN_THE_WAY: i32 = 40;
+const DIRECTORY: Kind = Kind::Entry(EntryKind::Directory);
+
+/// A staged tree and where it goes.
+pub(super) struct Placement<'a> {
+    target: &'a Target,
+    root: &'a Root,
+    tree: Root,
+    step: &'a mut dyn FnMut() -> Result<(), InstallError>,
+}
+
+impl<'a> Placement<'a> {
+    pub(super) fn new(
+        target: &'a Target,
+        tree: Root,
+        step: &'a mut dyn FnMut() -> Result<(), InstallError>,
+    ) -> Self {
+        Self {
+            target,
+            root: &target.root,
+            tree,
+            step,
+        }
+    }
+
+    /// Fails if the tree cannot be placed without the loss of something that was not fetched. Changes nothing.
+    pub(super) fn check(&self) -> Result<(), InstallError> {
+        for name in [HIDDEN, REVISION] {
+            if self.staged(&own(name))?.is_some() {
+                return Err(InstallError::Reserved { name });
+            }
+        }
+        let mut recorded = None;
+        self.check_beneath(None, &mut recorded)
+    }
+
+    fn check_beneath(
+        &self,
+        directory: Option<&EntryPath>,
+        recorded: &mut Option<HashMap<EntryPath, EntryKind>>,
+    ) -> Result<(), InstallError> {
+        for (path, staged) in list(&self.tree, directory)? {
+            let found = self.found(&path)?;
+            if found.is_none_or(|found| found.kind != DIRECTORY) {
+                continue;
+            }
+            if staged.kind == DIRECTORY {
+                self.check_beneath(Some(&path), recorded)?;
+            } else {
+                let recorded = recorded.get_or_insert_with(|| self.recorded(INSTALLED).collect());
+                self.check_all_recorded(&path, &path, recorded)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if a directory holds something that no earlier run has put there.
+    fn check_all_recorded(
+        &self,
+        top: &EntryPath,
+        directory: &EntryPath,
+        recorded: &HashMap<EntryPath, EntryKind>,
+    ) -> Result<(), InstallError> {
+        for (path, found) in list(self.root, Some(directory))? {
+            if recorded.get(&path).map(|kind| Kind::Entry(*kind)) != Some(found.kind) {
+                return Err(InstallError::InTheWay {
+                    directory: top.clone(),
+                    entry: path,
+                });
+            }
+            if found.kind == DIRECTORY {
+                self.check_all_recorded(top, &path, recorded)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the tree before had and this one has not; directories only if they are empty.
+    pub(super) fn remove_what_is_gone(&mut self) -> Result<(), InstallError> {
+        // Without a listing of the new tree that was done before.
+        if self.target.root.status(Some(&own(LISTING))).is_err() {
+            return Ok(());
+        }
+        for (path, kind) in self.gone().into_iter().rev() {
+            (self.step)()?;
+            let removed = match kind {
+                EntryKind::Directory => self.root.remove_dir(&path),
+                EntryKind::File | EntryKind::Symlink => self.root.remove_file(&path),
+            };
+            match removed {
+                Err(error) if !is_somebody_elses(&error) => {
+                    return Err(InstallError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the old listing and not in the new one: both are in the same order.
+    ///
+    /// A directory in whose place a file comes is gone, too. A file in whose place something else comes is not: it may
+    /// be the new one already.
+    fn gone(&self) -> Vec<(EntryPath, EntryKind)> {
+        let mut new = self.recorded(LISTING).peekable();
+        let mut gone = Vec::new();
+        for (path, kind) in self.recorded(INSTALLED) {
+            while new.next_if(|new| new.0 < path).is_some() {}
+            let stays = new.peek().is_some_and(|new| {
+                new.0 == path && (kind != EntryKind::Directory || new.1 == EntryKind::Directory)
+            });
+            if !stays {
+                gone.push((path, kind));
+            }
+        }
+        gone
+    }
+
+    /// Moves everything that is staged to where it belongs.
+    pub(super) fn move_in(&mut self) -> Result<(), InstallError> {
+        self.move_beneath(None)
+    }
+
+    fn move_beneath(&mut self, directory: Option<&EntryPath>) -> Result<(), InstallError> {
+        for (path, staged) in list(&self.tree, directory)? {
+            if staged.kind == DIRECTORY {
+                open_up(&self.tree, &path, &staged)?;
+            }
+            match self.found(&path)? {
+                Some(found) if found.kind == DIRECTORY && staged.kind == DIRECTORY => {
+                    open_up(self.root, &path, &found)?;
+                    self.move_beneath(Some(&path))?;
+                }
+                Some(found) if found.kind == DIRECTORY => {
+                    (self.step)()?;
+                    let removed = self.root.remove_dir(&path);
+                    removed.map_err(InstallError::io("remove", &path))?;
+                    self.move_one(&path)?;
+                }
+                Some(_) if staged.kind == DIRECTORY => {
+                    (self.step)()?;
+                    let removed = self.root.remove_file(&path);
+                    removed.map_err(InstallError::io("remove", &path))?;
+                    self.move_one(&path)?;
+                }
+                _ => self.move_one(&path)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn move_one(&mut self, path: &EntryPath) -> Result<(), InstallError> {
+        (self.step)()?;
+        self.tree
+            .rename(path, self.root, path, Existing::Replace)
+            .map_err(InstallError::io("install", path))
+    }
+
+    /// Gives directories the modes and times that the moves have changed.
+    pub(super) fn close_directories(&mut self) -> Result<(), InstallError> {
+        let record = self.target.read(DIRECTORIES)?.unwrap_or_default();
+        let directories = read_directories(&record).unwrap_or_default();
+        for Directory { path, mode, mtime } in directories.into_iter().rev() {
+            let failed = InstallError::io("set the mode and time of", &path);
+            (self.step)()?;
+            self.close(&path, mode, mtime).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn close(
+        &self,
+        path: &EntryPath,
+        mode: u32,
+        mtime: Option<crate::entry::Timestamp>,
+    ) -> io::Result<()> {
+        let found = self.root.status(Some(path))?;
+        if found.mode & 0o777 != mode {
+            // What the file system itself gave, it keeps.
+            self.root.set_dir_mode(path, found.mode & 0o7000 | mode)?;
+        }
+        match mtime {
+            Some(mtime) if found.stamp.mtime != mtime => self.root.set_mtime(path, mtime),
+            _ => Ok(()),
+        }
+    }
+
+    fn recorded(&self, name: &str) -> impl Iterator<Item = (EntryPath, EntryKind)> + use<> {
+        let file = self.root.open_file(&own(name)).ok();
+        file.into_iter()
+            .flat_map(|file| entries(BufReader::new(file)))
+    }
+
+    fn staged(&self, path: &EntryPath) -> Result<Option<Status>, InstallError> {
+        look(&self.tree, path)
+    }
+
+    fn found(&self, path: &EntryPath) -> Result<Option<Status>, InstallError> {
+        look(self.root, path)
+    }
+}
+
+fn look(root: &Root, path: &EntryPath) -> Result<Option<Status>, InstallError> {
+    match root.status(Some(path)) {
+        Ok(status) => Ok(Some(status)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(InstallError::io("look at", path)(error)),
+    }
+}
+
+fn list(
+    root: &Root,
+    directory: Option<&EntryPath>,
+) -> Result<Vec<(EntryPath, Status)>, InstallError> {
+    let names = root.list(directory).map_err(|error| match directory {
+        Some(directory) => InstallError::io("list", directory)(error),
+        None => InstallError::io("list", &own(super::TREE))(error),
+    })?;
+    Ok(names
+        .into_iter()
+        .filter_map(|(name, status)| Some((EntryPath::child(directory, &name)?, status)))
+        .collect())
+}
+
+/// Lets the owner move things out of a directory, into it, and the directory itself.
+fn open_up(root: &Root, path: &EntryPath, status: &Status) -> Result<(), InstallError> {
+    if status.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    root.set_dir_mode(path, status.mode | 0o700)
+        .map_err(InstallError::io("open", path))
+}
+
+/// Whether a name that is to be removed has vanished, or belongs to an application by now.
+fn is_somebody_elses(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::DirectoryNotEmpty
+    ) || error.raw_os_error() == Some(LINK_IN_THE_WAY)
+}

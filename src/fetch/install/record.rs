@@ -1,0 +1,154 @@
+//! What the target remembers: the listing of the tree it holds, and how directories are to be left.
+
+use std::io::{self, BufRead, Write};
+
+use crate::entry::{EntryKind, EntryPath, Timestamp};
+use crate::unpack::Directory;
+
+/// The entries of a listing in their order. A line that is none ends it: the record is ours, and what cannot be read of it
+/// is as good as not recorded.
+pub(super) fn entries(listing: impl BufRead) -> impl Iterator<Item = (EntryPath, EntryKind)> {
+    listing
+        .split(b'\n')
+        .map_while(|line| line.ok().and_then(|line| entry(&line)))
+}
+
+fn entry(line: &[u8]) -> Option<(EntryPath, EntryKind)> {
+    let (escaped, line) = match line.strip_prefix(b"\\") {
+        Some(line) => (true, line),
+        None => (false, line),
+    };
+    let kind = match line.first()? {
+        b'd' => EntryKind::Directory,
+        b'f' => EntryKind::File,
+        b'l' => EntryKind::Symlink,
+        _ => return None,
+    };
+    let path = line.windows(2).position(|two| two == b"  ")? + 2;
+    let path = if escaped {
+        unescape(&line[path..])?
+    } else {
+        line[path..].to_vec()
+    };
+    Some((EntryPath::new(&path)?, kind))
+}
+
+fn unescape(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = text.iter();
+    let mut path = Vec::with_capacity(text.len());
+    while let Some(&byte) = bytes.next() {
+        path.push(match byte {
+            b'\\' => match bytes.next()? {
+                b'\\' => b'\\',
+                b'n' => b'\n',
+                b'r' => b'\r',
+                _ => return None,
+            },
+            other => other,
+        });
+    }
+    Some(path)
+}
+
+/// Writes directories down: mode, time and path, and a NUL behind each.
+pub(super) fn write_directories(directories: &[Directory], mut out: impl Write) -> io::Result<()> {
+    for Directory { path, mode, mtime } in directories {
+        let seconds = mtime.map_or_else(|| "-".into(), |mtime| mtime.seconds.to_string());
+        write!(out, "{mode:o} {seconds} ")?;
+        out.write_all(path.as_bytes())?;
+        out.write_all(b"\0")?;
+    }
+    out.flush()
+}
+
+/// Reads directories back; `None` where somebody else wrote the record.
+pub(super) fn read_directories(record: &[u8]) -> Option<Vec<Directory>> {
+    let record = match record {
+        [] => return Some(Vec::new()),
+        [lines @ .., 0] => lines,
+        _ => return None,
+    };
+    record.split(|&byte| byte == 0).map(directory).collect()
+}
+
+fn directory(line: &[u8]) -> Option<Directory> {
+    let mut fields = line.splitn(3, |&byte| byte == b' ');
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let mode = u32::from_str_radix(text()?, 8).ok()?;
+    let mtime = match text()? {
+        "-" => None,
+        seconds => Some(Timestamp {
+            seconds: seconds.parse().ok()?,
+            nanoseconds: 0,
+        }),
+    };
+    let path = EntryPath::new(fields.next()?)?;
+    Some(Directory { path, mode, mtime })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::entry::{Mode, Modes};
+    use crate::listing::{Line, ListingWriter};
+
+    #[test]
+    fn a_listing_is_read_as_it_was_written() {
+        let expected = [
+            (&b"a"[..], EntryKind::Directory),
+            (b"a/b  c", EntryKind::File),
+            (b"a\\n\r\n", EntryKind::Symlink),
+            (b"\xff", EntryKind::File),
+        ]
+        .map(|(path, kind)| (EntryPath::new(path).unwrap(), kind));
+        let mut listing = ListingWriter::new(Vec::new());
+        for (path, kind) in &expected {
+            let line = Line {
+                kind: *kind,
+                mode: Mode::new(*kind, 0o755, Modes::Normal),
+                digest: (*kind != EntryKind::Directory).then(|| Digest::of(b"")),
+                path,
+            };
+            listing.add(&line).unwrap();
+        }
+        let (_, _, text) = listing.finish();
+        assert_eq!(entries(&*text).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_listing_that_is_none_has_no_entries() {
+        for text in [
+            "",
+            "\n",
+            "x 0644 -  a\n",
+            "f\n",
+            "f 0644 -  ../a\n",
+            "\\d 0755 -  a\\x\n",
+        ] {
+            assert_eq!(entries(text.as_bytes()).count(), 0, "{text}");
+        }
+    }
+
+    #[test]
+    fn directories_are_read_as_they_were_written() {
+        let at = |seconds| Timestamp {
+            seconds,
+            nanoseconds: 0,
+        };
+        let directories = [
+            (&b"a b"[..], 0o755, Some(at(7))),
+            (b"a b/\n\xff", 0o500, None),
+        ]
+        .map(|(path, mode, mtime)| Directory {
+            path: EntryPath::new(path).unwrap(),
+            mode,
+            mtime,
+        });
+        let mut record = Vec::new();
+        write_directories(&directories, &mut record).unwrap();
+        assert_eq!(read_directories(&record).unwrap(), directories);
+        assert_eq!(read_directories(b"").unwrap(), []);
+        assert_eq!(read_directories(&record[..record.len() - 1]), None);
+    }
+}

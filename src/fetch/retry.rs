@@ -1,0 +1,190 @@
+//! How long to wait before the next attempt. Nothing here waits, or looks at a clock.
+
+use std::time::{Duration, SystemTime};
+
+use super::attempt::AttemptError;
+use super::client::ClientError;
+
+/// The longest first pause; each later one may be twice as long.
+const FIRST: Duration = Duration::from_millis(50);
+/// No pause is longer, unless the server wishes it.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Who is refused has found the host, and knows at little cost when the server listens.
+const REFUSED: Duration = Duration::from_millis(100);
+/// After this long, a server that refuses will probably do so for a while.
+const REFUSED_EAGERLY: Duration = Duration::from_secs(30);
+const REFUSED_LATER: Duration = Duration::from_secs(1);
+/// A thousand pods that wait for one name must not take the cluster's resolver down.
+const UNKNOWN: Duration = Duration::from_secs(1);
+
+/// The pause after a failure.
+///
+/// `failures` counts those in a row, this one included; `waited` is the time since the first attempt; `random` is from 0
+/// to 1, evenly spread, and keeps clients that failed together from coming back together.
+#[must_use]
+pub fn delay(error: &AttemptError, failures: u32, waited: Duration, random: f64) -> Duration {
+    if let Some(wish) = error.retry_after().filter(|wish| !wish.is_zero()) {
+        return wish + wish.min(LONGEST).mul_f64(random);
+    }
+    match error {
+        AttemptError::Client(ClientError::Refused { .. }) if waited < REFUSED_EAGERLY => {
+            between_half_and(REFUSED, random)
+        }
+        AttemptError::Client(ClientError::Refused { .. }) => {
+            between_half_and(REFUSED_LATER, random)
+        }
+        AttemptError::Client(ClientError::UnknownHost { .. }) => {
+            doubled(UNKNOWN, failures).mul_f64(1.0 - random / 4.0)
+        }
+        _ => doubled(FIRST, failures).mul_f64(random),
+    }
+}
+
+/// Reads a `Retry-After` header: seconds, or a date.
+#[must_use]
+pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+fn between_half_and(pause: Duration, random: f64) -> Duration {
+    pause.mul_f64(f64::midpoint(1.0, random))
+}
+
+fn doubled(first: Duration, failures: u32) -> Duration {
+    let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
+    first.saturating_mul(factor).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use hyper::StatusCode;
+
+    use super::super::attempt::{HEADER, Outlook, TRAILER};
+    use super::*;
+    use crate::config::url::BaseUrl;
+    use crate::digest::{Digest, Revision};
+    use crate::unpack::UnpackError;
+
+    fn url() -> BaseUrl {
+        BaseUrl::parse("http://code").unwrap()
+    }
+
+    fn refused() -> AttemptError {
+        ClientError::Refused { url: url() }.into()
+    }
+
+    fn unknown() -> AttemptError {
+        let (host, source) = ("code".into(), io::Error::other("no such name"));
+        ClientError::UnknownHost { host, source }.into()
+    }
+
+    fn status(code: u16, retry_after: Option<u64>) -> AttemptError {
+        AttemptError::Status {
+            url: url(),
+            resource: "code.json".into(),
+            status: StatusCode::from_u16(code).unwrap(),
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    /// The shortest and the longest pause, in milliseconds.
+    #[track_caller]
+    fn check(error: &AttemptError, failures: u32, waited: u64, expected: (u128, u128)) {
+        let waited = Duration::from_secs(waited);
+        let at = |random| delay(error, failures, waited, random).as_millis();
+        assert_eq!((at(0.0).min(at(1.0)), at(0.0).max(at(1.0))), expected);
+    }
+
+    #[test]
+    fn pauses_double_from_50_ms_to_5_s_with_full_jitter() {
+        for (failures, longest) in [
+            (1, 50),
+            (2, 100),
+            (3, 200),
+            (7, 3200),
+            (8, 5000),
+            (99, 5000),
+        ] {
+            check(&AttemptError::Replaced, failures, 0, (0, longest));
+        }
+    }
+
+    #[test]
+    fn who_is_refused_comes_again_soon_for_half_a_minute() {
+        check(&refused(), 1, 0, (50, 100));
+        check(&refused(), 300, 29, (50, 100));
+        check(&refused(), 301, 30, (500, 1000));
+    }
+
+    #[test]
+    fn unknown_names_are_asked_for_seldom() {
+        check(&unknown(), 1, 0, (750, 1000));
+        check(&unknown(), 2, 1, (1500, 2000));
+        check(&unknown(), 9, 60, (3750, 5000));
+    }
+
+    #[test]
+    fn the_servers_wish_is_honoured_and_spread() {
+        check(&status(503, Some(2)), 1, 0, (2000, 4000));
+        check(&status(503, Some(60)), 1, 0, (60_000, 65_000));
+        check(&status(503, Some(0)), 1, 0, (0, 50));
+        check(&status(503, None), 1, 0, (0, 50));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 10);
+        let check = |header, seconds: Option<u64>| {
+            assert_eq!(
+                retry_after(header, now),
+                seconds.map(Duration::from_secs),
+                "{header}"
+            );
+        };
+        check("120", Some(120));
+        check("0", Some(0));
+        check("Sun, 06 Nov 1994 08:49:37 GMT", Some(10));
+        check("Sun, 06 Nov 1994 08:49:00 GMT", Some(0));
+        check("soon", None);
+        check("-1", None);
+    }
+
+    #[test]
+    fn each_error_has_its_outlook() {
+        let digest = Digest::of(b"");
+        let revision = Revision::of_listing(digest);
+        let check = |error: AttemptError, expected| {
+            assert_eq!(error.outlook(), expected, "{error:?}");
+        };
+        check(refused(), Outlook::Transient);
+        check(unknown(), Outlook::Transient);
+        for code in [500, 502, 503, 504, 408, 425, 429] {
+            check(status(code, None), Outlook::Transient);
+        }
+        for code in [301, 400, 401, 403, 404, 410, 416] {
+            check(status(code, None), Outlook::Permanent);
+        }
+        check(AttemptError::Replaced, Outlook::Transient);
+        let not_served = AttemptError::NotServed {
+            wanted: revision,
+            served: None,
+            retry_after: None,
+        };
+        check(not_served, Outlook::NotYet);
+        let segment = AttemptError::Segment {
+            index: 0,
+            expected: digest,
+            computed: digest,
+        };
+        check(segment, Outlook::Damaged);
+        check(AttemptError::Frame { part: HEADER }, Outlook::Damaged);
+        check(AttemptError::Frame { part: TRAILER }, Outlook::Permanent);
+        check(UnpackError::Truncated.into(), Outlook::Permanent);
+    }
+}
