@@ -10,9 +10,9 @@
 # The last three stages need no base image. With binaries built elsewhere, they replace the stage `build`:
 #
 #     cargo static --target "$(rustc --print host-tuple)"
-#     mkdir -p image/out && install -d -m 0700 image/out/state/code-server
-#     cp target/*/release/{code-server,fetch-init} image/out/
-#     podman build --build-context build=./image --target code-server -t code-server .
+#     mkdir -p target/image/out/state && mkdir -m 0700 target/image/out/state/code-server
+#     cp target/*/release/code-server target/*/release/fetch-init target/image/out/
+#     podman build --build-context build=target/image --target code-server -t code-server .
 
 ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
 

@@ -46,9 +46,10 @@ fi
 mkdir -p "$1"
 cd "$1"
 shift
+[ $# -gt 0 ] || set -- M L
 # Whoever serves the trees may be another user.
 umask 022
-for name in ${*:-M L}; do
+for name in "$@"; do
     case $name in
         M) tree M "$python_packages" ;;
         L) tree L "$node_packages" ;;
