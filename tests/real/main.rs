@@ -145,7 +145,7 @@ fn arrives_whole_by_every_way(tree: &Tree) {
         return;
     }
     let scratch = scratch();
-    let left_out = trees::left_out(&tree.root);
+    let left_out = trees::left_out(tree);
     let server = Server::start(&tree.root, &scratch.path().join("state"));
     for (way, fetch, times) in WAYS {
         let target = new_directory(scratch.path(), way);
@@ -161,7 +161,7 @@ fn is_read_by_every_reader(tree: &Tree) {
         return;
     }
     let scratch = scratch();
-    let left_out = trees::left_out(&tree.root);
+    let left_out = trees::left_out(tree);
     let archive = scratch.path().join("code.tar.gz");
     pack(&tree.root, &archive, &[]);
     for (reader, read, times) in READERS {

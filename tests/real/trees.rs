@@ -11,6 +11,8 @@ use crate::tools;
 pub(crate) struct Tree {
     /// Where it lies.
     pub(crate) root: PathBuf,
+    /// Whether nothing in it is to be left out.
+    pub(crate) complete: bool,
     /// Uses a copy of it as its users would; fails if that does not work.
     pub(crate) try_out: fn(&Path),
 }
@@ -19,6 +21,7 @@ pub(crate) struct Tree {
 pub(crate) fn repository() -> Tree {
     Tree {
         root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+        complete: false,
         try_out: |copy| assert!(copy.join("src/lib.rs").is_file()),
     }
 }
@@ -28,6 +31,7 @@ pub(crate) fn python() -> Option<Tree> {
     let root = made("M", true)?;
     tools::installed(&["python3"]).then_some(Tree {
         root,
+        complete: true,
         try_out: |copy| {
             // Certifi's bundle has the ending of a private key, and must not be taken for one.
             let script =
@@ -43,6 +47,7 @@ pub(crate) fn node() -> Option<Tree> {
     let root = made("L", tools::is_set("CODE_SERVER_TEST_L"))?;
     tools::installed(&["node"]).then_some(Tree {
         root,
+        complete: true,
         try_out: |copy| {
             let compiler = copy.join("node_modules/typescript/bin/tsc");
             let version = tools::output(tools::program("node").arg(compiler).arg("--version"));
@@ -65,9 +70,11 @@ fn made(name: &str, needed: bool) -> Option<PathBuf> {
 }
 
 /// The paths that the server leaves out of a tree; of a directory left out, only its own.
-pub(crate) fn left_out(root: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn left_out(tree: &Tree) -> BTreeSet<PathBuf> {
     let mut pack = tools::program(tools::CODE_SERVER);
-    let lines = tools::output(pack.arg("pack").arg(root).arg("--list-excluded"));
+    let pack = pack.arg("pack").arg(&tree.root).arg("--list-excluded");
+    let lines = tools::output(pack);
+    assert!(!tree.complete || lines.is_empty(), "{lines}");
     let paths = lines.lines().map(|line| {
         let (path, _rule) = line.split_once('\t').expect("a rule follows the path");
         PathBuf::from(path.trim_start_matches("./").trim_end_matches('/'))
