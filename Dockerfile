@@ -19,24 +19,25 @@ ARG RUST_IMAGE=docker.io/library/rust:1.95-bookworm
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 
-# The dependencies alone, in a layer that lasts until the lock file changes.
+# The dependencies alone, under programs that do nothing: a layer that lasts until the lock file changes.
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src/bin benches && touch src/lib.rs benches/stages.rs \
-    && for program in code-server fetch-init; do echo 'fn main() {}' > "src/bin/$program.rs"; done \
+RUN mkdir -p src/bin benches && touch benches/stages.rs && echo '//! Nothing.' > src/lib.rs \
+    && for program in code-server fetch-init; do \
+        printf '//! Nothing.\nfn main() {}\n' > "src/bin/$program.rs"; \
+    done \
     && cargo static --target "$(rustc --print host-tuple)"
 
 # Cargo tells changes by time, and a checkout may be older than the layer above.
-COPY benches benches
 COPY src src
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo static --target "$(rustc --print host-tuple)" \
     && mkdir /out \
-    && for program in code-server fetch-init; do \
-        mv "target/$(rustc --print host-tuple)/release/$program" /out/ \
-        && { ldd "/out/$program" 2>&1 | grep -q 'statically linked' \
-            || { echo "$program is not linked statically" >&2; exit 1; }; } \
-        || exit 1; \
+    && cd "target/$(rustc --print host-tuple)/release" \
+    && mv code-server fetch-init /out/
+RUN for program in /out/*; do \
+        ldd "$program" 2>&1 | grep -q 'statically linked' \
+            || { echo "$program is not linked statically" >&2; exit 1; }; \
     done
 # The contents of a directory that is copied keep their modes; the directory that they are copied to need not.
 RUN mkdir /out/state && mkdir -m 0700 /out/state/code-server
