@@ -1,0 +1,58 @@
+#!/bin/sh
+# Makes the large trees that the test `real` serves and fetches: tests/real/trees.sh DIR [M] [L], by default both.
+#
+# M is an installation of Python packages (170 MB), L one of Node.js packages (430 MB). Versions are pinned, in L those of
+# the packages named; no package runs a script of its own; a tree that stands already with these pins is left alone.
+# Wants python3 with pip, npm, and their registries.
+set -eu
+
+python_packages='asgiref==3.13.0 blinker==1.9.0 certifi==2026.10.18 charset_normalizer==3.5.2 click==8.5.1
+    django==5.2.19 flask==3.1.3 idna==3.20 itsdangerous==2.2.0 jinja2==3.1.6 markupsafe==3.0.4 numpy==2.4.6
+    pandas==3.1.1 python_dateutil==4.0.0 requests==2.34.2 sqlalchemy==2.1.9 sqlparse==0.6.1 typing_extensions==4.16.0
+    tzdata==2026.6 urllib3==2.8.0 werkzeug==3.1.9'
+node_packages='@babel/core@7.29.13 eslint@10.15.0 next@16.4.6 typescript@7.0.2 webpack@5.112.2'
+
+# The packages are words without spaces or patterns: they are meant to be split.
+make_M() {
+    # shellcheck disable=SC2086
+    python3 -m pip install --quiet --no-compile --no-deps --only-binary=:all: --root-user-action=ignore \
+        --target "$1" $python_packages
+}
+
+make_L() {
+    mkdir "$1"
+    echo '{"private": true}' > "$1/package.json"
+    # shellcheck disable=SC2086
+    (cd "$1" && npm install --loglevel=error --ignore-scripts --no-audit --no-fund --save-exact $node_packages)
+}
+
+# A tree gets its name when it is whole; the note of its pins follows.
+tree() {
+    if [ -d "$1" ] && [ "$(cat "$1.pins" 2> /dev/null)" = "$2" ]; then
+        echo "$1 stands already"
+        return
+    fi
+    rm -rf "$1" "$1.new" "$1.pins"
+    "make_$1" "$1.new"
+    mv "$1.new" "$1"
+    echo "$2" > "$1.pins"
+    echo "$1: $(find "$1" -type f | wc -l) files"
+}
+
+if [ $# -eq 0 ]; then
+    echo "usage: $0 DIR [M] [L]" >&2
+    exit 64
+fi
+mkdir -p "$1"
+cd "$1"
+shift
+[ $# -gt 0 ] || set -- M L
+# Whoever serves the trees may be another user.
+umask 022
+for name in "$@"; do
+    case $name in
+        M) tree M "$python_packages" ;;
+        L) tree L "$node_packages" ;;
+        *) echo "there is no tree $name" >&2; exit 64 ;;
+    esac
+done
