@@ -84,7 +84,7 @@ pub struct Segment {
 #[derive(Debug, thiserror::Error)]
 pub enum DescriptorError {
     /// It is not JSON, or a field is missing or malformed.
-    #[error("the descriptor cannot be read: {0}")]
+    #[error("the descriptor cannot be read")]
     Malformed(#[from] serde_json::Error),
     /// It was written by a program that is too new or too old.
     #[error(

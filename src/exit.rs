@@ -1,8 +1,9 @@
-//! The exit codes that both programs share, after `sysexits(3)`.
+//! How both programs end: with a code after `sysexits(3)` and, if they failed, with one sentence.
 //!
 //! A script and `kubectl describe pod` tell by the number alone whether to try again, to mend the call, or to look at the
 //! data. Which error has which code is decided where the error is defined; this is only the table.
 
+use std::error::Error;
 use std::process::ExitCode;
 
 /// How a program ends.
@@ -55,12 +56,58 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Why a program fails: its code, and the sentence that a person reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// The sentence.
+    pub reason: String,
+}
+
+impl Failure {
+    /// A failure with a sentence of its own.
+    pub fn new(exit: Exit, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self { exit, reason }
+    }
+
+    /// A failure for which an error has the words.
+    #[must_use]
+    pub fn of(exit: Exit, error: &dyn Error) -> Self {
+        Self::new(exit, sentence(error))
+    }
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
 
     #[test]
     fn a_signal_ends_with_128_and_its_number() {
         assert_eq!(Exit::Signal(15).code(), 143);
+    }
+
+    #[test]
+    fn a_sentence_tells_the_causes_too() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x")]
+        struct Outer(#[source] io::Error);
+        let cause = io::Error::other("disk on fire");
+        assert_eq!(sentence(&Outer(cause)), "cannot read x: disk on fire");
     }
 }

@@ -26,7 +26,7 @@ pub enum PackError {
     #[error(transparent)]
     Build(#[from] BuildError),
     /// There is no place for the archive.
-    #[error("cannot create {}: {source}", .path.display())]
+    #[error("cannot create {}", .path.display())]
     Create {
         /// The file or directory.
         path: PathBuf,
@@ -34,8 +34,8 @@ pub enum PackError {
         source: io::Error,
     },
     /// What was asked for cannot be written to standard output.
-    #[error("cannot write to standard output: {0}")]
-    Output(io::Error),
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
 }
 
 impl PackError {

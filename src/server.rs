@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::serve::ServeConfig;
-use crate::exit::Exit;
+use crate::exit::{Exit, sentence};
 use crate::http;
 use crate::listen::{self, Limits};
 use crate::publication::Publication;
@@ -150,7 +150,7 @@ async fn wait_for_store(state_dir: &Path) -> Store {
         match Store::try_open(state_dir) {
             Ok(Some(store)) => return store,
             Ok(None) => {}
-            Err(error) => warn!(%error, "cannot take over the state directory"),
+            Err(error) => warn!(error = %sentence(&error), "cannot take over the state directory"),
         }
     }
 }

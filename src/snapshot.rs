@@ -43,7 +43,7 @@ pub enum ReadError {
     #[error("{0}")]
     Denied(Denied),
     /// The file system failed.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}")]
     Io {
         /// Which entry.
         path: EntryPath,

@@ -31,7 +31,7 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be made.
-    #[error("cannot create the state directory {}: {source}", .path.display())]
+    #[error("cannot create the state directory {}", .path.display())]
     Create {
         /// Which.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Something in it cannot be read or written.
-    #[error("cannot use {}: {source}", .path.display())]
+    #[error("cannot use {}", .path.display())]
     Io {
         /// Which file or directory.
         path: PathBuf,

@@ -22,7 +22,7 @@ pub enum LogFormat {
 /// Starts logging for the rest of the process. Calling it again changes nothing.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,code_server=info"));
+        .unwrap_or_else(|_| EnvFilter::new("warn,code_server=info,fetch_init=info"));
     let terminal = io::stderr().is_terminal();
     let events = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -84,7 +84,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The archive or the listing could not be written.
-    #[error("cannot write the {what}: {source}")]
+    #[error("cannot write the {what}")]
     Write {
         /// Archive or listing.
         what: &'static str,
@@ -92,8 +92,8 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// The system gave no thread to compress with.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// The caller wanted no more.
     #[error("cancelled")]
     Cancelled,

@@ -1,24 +1,23 @@
 //! Serves a directory of code over HTTP: the command line around the library.
 
-use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use code_server::config::command::Command;
+use code_server::config::healthcheck::HealthcheckConfig;
 use code_server::config::pack::{PackConfig, Product};
 use code_server::config::serve::ServeConfig;
-use code_server::exit::Exit;
+use code_server::exit::{Exit, Failure};
+use code_server::fetch::client::{Client, Timeouts};
 use code_server::pack::pack;
 use code_server::server::Server;
 use code_server::telemetry::{self, LogFormat};
 use code_server::{listen, shutdown};
+use http::{HeaderMap, StatusCode};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// Why it ends: a code, and a sentence for a person unless the reason is plain.
-type Ended = Result<Exit, (Exit, String)>;
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
@@ -36,47 +35,50 @@ fn main() -> ExitCode {
         warn!(%name, "no flag has this variable as its twin: is it misspelt?");
     }
     let ended = match command {
-        Command::Serve(config) => run_serve(&config),
-        Command::Pack(config) => run_pack(config),
-        Command::Healthcheck(_) => Ok(Exit::Done),
+        Command::Serve(config) => serve(&config),
+        Command::Pack(config) => pack_until_signalled(config),
+        Command::Healthcheck(config) => within_runtime(healthcheck(config)),
     };
-    ended
-        .unwrap_or_else(|(exit, reason)| {
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit, reason }) => {
             // Nobody is left to tell if standard error is gone.
             drop(writeln!(io::stderr(), "error: {reason}"));
-            exit
-        })
-        .into()
+            exit.into()
+        }
+    }
 }
 
-fn run_serve(config: &ServeConfig) -> Ended {
-    let server = Server::new(config).map_err(|error| because(error.exit(), error))?;
+/// Serves until a signal comes, and drains then.
+fn serve(config: &ServeConfig) -> Result<Exit, Failure> {
+    let server = Server::new(config).map_err(|error| Failure::of(error.exit(), &error))?;
     within_runtime(async {
-        let signalled = shutdown::signalled().map_err(|error| no_signals(&error))?;
+        let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
         let listener =
             listen::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
         let shutdown = CancellationToken::new();
         let mut serving = std::pin::pin!(server.run(listener, shutdown.clone()));
-        let signal = tokio::select! {
-            () = &mut serving => return Ok(Exit::Done),
-            signal = signalled => signal,
-        };
-        info!(signal = signal.code() - 128, "draining");
-        shutdown.cancel();
-        serving.await;
+        tokio::select! {
+            () = &mut serving => {}
+            signal = signalled => {
+                info!(exit = signal.code(), "a signal came");
+                shutdown.cancel();
+                serving.await;
+            }
+        }
         Ok(Exit::Done)
     })
 }
 
 /// Packs on a thread of its own, so that a signal can have it clean up.
-fn run_pack(config: PackConfig) -> Ended {
+fn pack_until_signalled(config: PackConfig) -> Result<Exit, Failure> {
     if config.product == Product::Stream && io::stdout().is_terminal() {
         let reason =
             "standard output is a terminal, and an archive is no text: name a file with --output";
-        return Err(because(Exit::Usage, reason));
+        return Err(Failure::new(Exit::Usage, reason));
     }
     within_runtime(async move {
-        let signalled = shutdown::signalled().map_err(|error| no_signals(&error))?;
+        let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
         let cancel = CancellationToken::new();
         let cancelled = cancel.clone();
         let mut packing = tokio::task::spawn_blocking(move || {
@@ -92,58 +94,69 @@ fn run_pack(config: PackConfig) -> Ended {
         match (signal, packed) {
             (Some(signal), _) => Ok(signal),
             (None, Ok(Ok(()))) => Ok(Exit::Done),
-            (None, Ok(Err(error))) => Err(because(error.exit(), error)),
-            (None, Err(panic)) => Err(because(Exit::Io, panic)),
+            (None, Ok(Err(error))) => Err(Failure::of(error.exit(), &error)),
+            (None, Err(panic)) => Err(Failure::of(Exit::Io, &panic)),
         }
     })
 }
 
+/// Asks a server whether it is ready.
+async fn healthcheck(config: HealthcheckConfig) -> Result<Exit, Failure> {
+    let HealthcheckConfig { url, timeout } = config;
+    let timeouts = Timeouts {
+        lookup: timeout,
+        connect: timeout,
+        stall: timeout,
+    };
+    let client = Client::new(url, timeouts);
+    let answer = tokio::time::timeout(timeout, client.get("", HeaderMap::new())).await;
+    let url = client.url();
+    match answer {
+        Ok(Ok(answer)) if answer.status == StatusCode::OK => Ok(Exit::Done),
+        Ok(Ok(answer)) => {
+            let status = answer.status;
+            Err(Failure::new(
+                Exit::Unavailable,
+                format!("{url} answers {status}"),
+            ))
+        }
+        Ok(Err(error)) => Err(Failure::of(Exit::Unavailable, &error)),
+        Err(_) => Err(Failure::new(
+            Exit::Unavailable,
+            format!("{url} does not answer within {timeout:?}"),
+        )),
+    }
+}
+
 /// Runs on as many threads as there are cores to use; one core needs no second thread to hand work to.
-fn within_runtime(work: impl Future<Output = Ended>) -> Ended {
+fn within_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = match cores {
         1 => runtime::Builder::new_current_thread(),
         _ => runtime::Builder::new_multi_thread(),
     };
     let runtime = builder.enable_all().build();
-    let runtime =
-        runtime.map_err(|error| because(Exit::Io, format_args!("cannot start: {error}")))?;
+    let runtime = runtime.map_err(|error| Failure::of(Exit::Io, &error))?;
     let ended = runtime.block_on(work);
     runtime.shutdown_background();
     ended
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> (Exit, String) {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => because(
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+    let (exit, hint) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
             Exit::CannotCreate,
-            format_args!(
-                "cannot listen on {address}: another program does already; choose another port with --listen"
-            ),
+            "another program does already; choose another port with --listen".into(),
         ),
-        io::ErrorKind::PermissionDenied => because(
+        io::ErrorKind::PermissionDenied => (
             Exit::Refused,
-            format_args!(
-                "no permission to listen on {address}: choose a port from 1024 on with --listen"
-            ),
+            "no permission; choose a port from 1024 on with --listen".into(),
         ),
-        io::ErrorKind::AddrNotAvailable => because(
+        io::ErrorKind::AddrNotAvailable => (
             Exit::Config,
-            format_args!(
-                "cannot listen on {address}: this machine has no such address; [::] stands for all of them"
-            ),
+            "this machine has no such address; [::] stands for all that it has".into(),
         ),
-        _ => because(
-            Exit::CannotCreate,
-            format_args!("cannot listen on {address}: {error}"),
-        ),
-    }
-}
-
-fn no_signals(error: &io::Error) -> (Exit, String) {
-    because(Exit::Io, format_args!("cannot wait for signals: {error}"))
-}
-
-fn because(exit: Exit, reason: impl Display) -> (Exit, String) {
-    (exit, reason.to_string())
+        _ => (Exit::CannotCreate, error.to_string()),
+    };
+    Failure::new(exit, format!("cannot listen on {address}: {hint}"))
 }

@@ -1,6 +1,5 @@
 //! Fetches a tree of code into a directory: the command line around the library.
 
-use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -8,10 +7,9 @@ use std::process::ExitCode;
 
 use code_server::config::ConfigError;
 use code_server::config::fetch::{FetchConfig, ProgressMode, TERMINATION_LOG};
-use code_server::exit::Exit;
+use code_server::exit::{Exit, Failure};
 use code_server::fetch::progress::Progress;
-use code_server::fetch::{self, sentence};
-use code_server::{shutdown, telemetry};
+use code_server::{fetch, shutdown, telemetry};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -24,8 +22,8 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             error.print();
-            if let ConfigError::Usage(usage) = &error {
-                note(Path::new(TERMINATION_LOG), &usage.to_string());
+            if !matches!(error, ConfigError::Shown(_)) {
+                note(Path::new(TERMINATION_LOG), &error.to_string());
             }
             return error.exit().into();
         }
@@ -36,7 +34,7 @@ fn main() -> ExitCode {
     }
     match run(&config) {
         Ok(()) => Exit::Done.into(),
-        Err((exit, reason)) => {
+        Err(Failure { exit, reason }) => {
             // Nobody is left to tell if standard error is gone.
             drop(writeln!(io::stderr(), "error: {reason}"));
             note(&config.termination_log, &reason);
@@ -45,14 +43,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(config: &FetchConfig) -> Result<(), (Exit, String)> {
+fn run(config: &FetchConfig) -> Result<(), Failure> {
     let progress = match config.progress {
         ProgressMode::Auto if io::stderr().is_terminal() => Progress::bar(),
         ProgressMode::Auto => Progress::Log,
         ProgressMode::Off => Progress::Off,
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| because(Exit::Io, &error))?;
+    let runtime = runtime.map_err(|error| Failure::of(Exit::Io, &error))?;
     let fetched = runtime.block_on(fetch_until_signalled(config, &progress));
     // A lookup that nobody waits for any more cannot be cancelled, and must not hold the process.
     runtime.shutdown_background();
@@ -61,11 +59,8 @@ fn run(config: &FetchConfig) -> Result<(), (Exit, String)> {
 }
 
 /// Fetches until it is done or a signal comes; then what is staged is removed, and the signal decides how to end.
-async fn fetch_until_signalled(
-    config: &FetchConfig,
-    progress: &Progress,
-) -> Result<(), (Exit, String)> {
-    let signalled = shutdown::signalled().map_err(|error| because(Exit::Io, &error))?;
+async fn fetch_until_signalled(config: &FetchConfig, progress: &Progress) -> Result<(), Failure> {
+    let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
     let stop = CancellationToken::new();
     let mut fetching = std::pin::pin!(fetch::run(config, progress, stop.clone()));
     let (fetched, signal) = tokio::select! {
@@ -77,11 +72,7 @@ async fn fetch_until_signalled(
     };
     fetched
         .map(|_| ())
-        .map_err(|error| because(signal.unwrap_or_else(|| error.exit()), &error))
-}
-
-fn because(exit: Exit, error: &dyn Error) -> (Exit, String) {
-    (exit, sentence(error))
+        .map_err(|error| Failure::of(signal.unwrap_or_else(|| error.exit()), &error))
 }
 
 /// Tells Kubernetes the reason of a failure. The file is there if somebody wants to know; it is never made.

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+use super::healthcheck::{HealthcheckArgs, HealthcheckConfig};
 use super::pack::{PackArgs, PackConfig};
-use super::serve::{HealthcheckArgs, HealthcheckConfig, ServeArgs, ServeConfig};
+use super::serve::{ServeArgs, ServeConfig};
 use super::{ConfigError, parse, unknown_variables};
 
 /// Serves a directory of code over HTTP as one content-hashed archive.
@@ -46,7 +47,7 @@ impl Command {
         Ok(match parse::<CodeServerArgs>(arguments)?.command {
             CommandArgs::Serve(arguments) => Self::Serve(arguments.decide()?),
             CommandArgs::Pack(arguments) => Self::Pack(arguments.decide()?),
-            CommandArgs::Healthcheck(arguments) => Self::Healthcheck(arguments.decide()),
+            CommandArgs::Healthcheck(arguments) => Self::Healthcheck(arguments.decide()?),
         })
     }
 

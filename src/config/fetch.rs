@@ -5,8 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{Parser, ValueEnum};
 
 use super::url::BaseUrl;
 use super::{ConfigError, LogFormatArg, duration, parse, unknown_variables};
@@ -129,12 +128,9 @@ impl FetchConfig {
 
 impl FetchArgs {
     fn decide(self) -> Result<FetchConfig, ConfigError> {
-        // Not a value parser: its error would show what was typed, a password too.
-        let url = BaseUrl::parse(&self.url).map_err(|error| {
-            ConfigError::Usage(Self::command().error(ErrorKind::ValueValidation, error))
-        })?;
+        // The URL has no value parser: its error would show what was typed, a password too.
         Ok(FetchConfig {
-            url,
+            url: BaseUrl::parse(&self.url)?,
             target: self.target,
             revision: self.revision,
             deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod fetch;
+pub mod healthcheck;
 pub mod pack;
 pub mod serve;
 pub mod tree;
@@ -31,6 +32,9 @@ pub enum ConfigError {
     /// The command line cannot be understood; the text names the flag.
     #[error("{0}")]
     Usage(clap::Error),
+    /// Something is no URL that can be asked.
+    #[error(transparent)]
+    Url(#[from] url::UrlError),
     /// A variable of the environment has a value that does not fit.
     #[error("the variable {name} is {value:?}, and should be {expected}")]
     Variable {
@@ -52,7 +56,9 @@ impl ConfigError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Shown(_) => Exit::Done,
-            Self::Usage(_) | Self::Variable { .. } | Self::TwoOnStandardOutput => Exit::Usage,
+            Self::Usage(_) | Self::Url(_) | Self::Variable { .. } | Self::TwoOnStandardOutput => {
+                Exit::Usage
+            }
         }
     }
 

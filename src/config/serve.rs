@@ -1,6 +1,6 @@
-//! What `code-server serve` and `code-server healthcheck` are told.
+//! What `code-server serve` is told.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -90,57 +90,10 @@ impl ServeArgs {
     }
 }
 
-/// As typed.
-#[derive(Debug, Args)]
-pub(super) struct HealthcheckArgs {
-    /// What to ask [default: /readyz of a server that listens where this container's is told to]
-    #[arg(value_name = "URL")]
-    url: Option<String>,
-
-    /// Where the server listens
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
-    listen: SocketAddr,
-
-    /// How long the answer may take
-    #[arg(long, value_name = "DURATION", default_value = "5s", env = "CODE_SERVER_HEALTHCHECK_TIMEOUT", value_parser = duration)]
-    timeout: Duration,
-}
-
-/// As decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthcheckConfig {
-    /// What to ask.
-    pub url: String,
-    /// How long the answer may take.
-    pub timeout: Duration,
-}
-
-impl HealthcheckArgs {
-    pub(super) fn decide(self) -> HealthcheckConfig {
-        let url = self
-            .url
-            .unwrap_or_else(|| format!("http://{}/readyz", reachable(self.listen)));
-        HealthcheckConfig {
-            url,
-            timeout: self.timeout,
-        }
-    }
-}
-
-/// The address under which this machine itself reaches a listener.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        // Dual stack, or IPv4 where there is no IPv6: both answer here.
-        ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
 /// `127.0.0.1:8080`, `[::]:8080`, or `:8080` for every address.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Some(port) = text.strip_prefix(':').and_then(|port| port.parse().ok()) {
-        return Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port));
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     }
     text.parse()
         .map_err(|_| "expected an address with a port, such as 127.0.0.1:8080 or [::]:8080".into())
@@ -169,16 +122,5 @@ mod tests {
         ] {
             assert!(listen_address(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_listener_on_every_address_is_asked_on_loopback() {
-        let check = |listen: &str, expected: &str| {
-            assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
-        };
-        check("[::]:8080", "127.0.0.1:8080");
-        check("0.0.0.0:80", "127.0.0.1:80");
-        check("[::1]:8080", "[::1]:8080");
-        check("10.0.0.7:8080", "10.0.0.7:8080");
     }
 }

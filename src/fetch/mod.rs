@@ -18,7 +18,6 @@ pub mod retry;
 mod session;
 mod stream;
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::config::fetch::FetchConfig;
 use crate::digest::Revision;
-use crate::exit::Exit;
+use crate::exit::{Exit, sentence};
 use crate::unpack::Unpacked;
 use attempt::{AttemptError, Outlook};
 use download::{Download, Verified};
@@ -268,16 +267,4 @@ async fn blocking<T: Send + 'static>(
     let work = tasks.spawn_blocking(work);
     work.await
         .expect("the work neither panics nor is it aborted")
-}
-
-/// An error with its causes, in one line.
-#[must_use]
-pub fn sentence(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

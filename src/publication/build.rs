@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::archive::{self, ArchiveError, Options, Order, Sealed};
 use crate::config::tree::TreeConfig;
-use crate::exit::Exit;
+use crate::exit::{Exit, sentence};
 use crate::root::Root;
 use crate::snapshot::{ReadError, SnapshotWriter};
 use crate::tree::{self, RuleError, Rules, ScanError, Scope, Tree, Unreadable};
@@ -61,9 +61,9 @@ impl Source {
 
     fn open(&self) -> Result<Root, BuildError> {
         let path = &self.root;
-        Root::open(path).map_err(|source| BuildError::Root {
+        Root::open(path).map_err(|error| BuildError::Root {
             path: path.clone(),
-            source,
+            error,
         })
     }
 }
@@ -72,12 +72,12 @@ impl Source {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The root cannot be opened.
-    #[error("{}", describe_root(.path, .source))]
+    #[error("{}", describe_root(.path, .error))]
     Root {
         /// As it was named.
         path: PathBuf,
-        /// How.
-        source: io::Error,
+        /// How; the text tells it.
+        error: io::Error,
     },
     /// The root cannot be walked.
     #[error(transparent)]
@@ -86,8 +86,8 @@ pub enum BuildError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// No place to write to.
-    #[error("cannot create a file for the archive: {0}")]
-    Output(io::Error),
+    #[error("cannot create a file for the archive")]
+    Output(#[source] io::Error),
     /// There is nothing in it, and that is not allowed.
     #[error(
         "nothing in {} belongs to the code, so nothing is archived: is the volume mounted, are the rules too wide? \
@@ -100,9 +100,9 @@ pub enum BuildError {
     },
 }
 
-fn describe_root(path: &Path, source: &io::Error) -> String {
+fn describe_root(path: &Path, error: &io::Error) -> String {
     let path = path.display();
-    match source.kind() {
+    match error.kind() {
         io::ErrorKind::NotFound => {
             format!("there is no directory {path}: name the one that holds the code")
         }
@@ -113,7 +113,7 @@ fn describe_root(path: &Path, source: &io::Error) -> String {
             let uid = rustix::process::geteuid().as_raw();
             format!("no permission to read {path} as user {uid}")
         }
-        _ => format!("cannot open {path}: {source}"),
+        _ => format!("cannot open {path}: {error}"),
     }
 }
 
@@ -141,7 +141,7 @@ impl BuildError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Root { source, .. } => match source.kind() {
+            Self::Root { error, .. } => match error.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Refused,
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Exit::Config,
                 _ => Exit::Io,
@@ -226,7 +226,7 @@ fn while_it_changes<T>(
     for _ in 1..TRIES {
         match work() {
             Err(error) if error.is_transient() && !cancelled() => {
-                tracing::debug!(%error, "the tree changed: trying again");
+                tracing::debug!(error = %sentence(&error), "the tree changed: trying again");
             }
             result => return result,
         }

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 use super::Publication;
 use super::build::{self, BuildError, Source};
 use crate::artifact::Artifact;
+use crate::exit::sentence;
 use crate::store::{Store, StoreError};
 
 /// The pause after the first build that failed; each further one is twice as long.
@@ -48,7 +49,9 @@ pub async fn publish(
         match building.await {
             Ok(Ok(artifact)) => return publication.publish(Arc::new(artifact)),
             Ok(Err(error)) if error.is_cancelled() => return,
-            Ok(Err(error)) => warn!(%error, retry_in = ?pause, "the build failed"),
+            Ok(Err(error)) => {
+                warn!(error = %sentence(&error), retry_in = ?pause, "the build failed")
+            }
             Err(panic) => error!(%panic, "the build failed"),
         }
         tokio::select! {

@@ -46,7 +46,7 @@ pub enum ScanError {
         path: EntryPath,
     },
     /// The file system failed.
-    #[error("cannot look at {}: {source}", .path.as_ref().map_or_else(|| ".".into(), ToString::to_string))]
+    #[error("cannot look at {}", .path.as_ref().map_or_else(|| ".".into(), ToString::to_string))]
     Io {
         /// Where; `None` for the root.
         path: Option<EntryPath>,
