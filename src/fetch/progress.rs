@@ -85,6 +85,8 @@ fn draw(bar: &ProgressBar, phase: Phase) {
     };
     let style = ProgressStyle::with_template(style).expect("the templates are constant");
     bar.set_style(style.progress_chars("=> "));
+    // Rates and times are those of the phase.
+    bar.reset();
     bar.set_message(message);
 }
 

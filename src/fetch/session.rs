@@ -21,7 +21,7 @@ use crate::root::Root;
 use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
 
 /// Segments that wait for a thread, besides those in work: enough to keep the network busy while a large file is written.
-const WAITING: usize = 4;
+const WAITING: usize = 2;
 
 /// Where an archive is unpacked to.
 #[derive(Debug)]

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::io::{self, BufReader};
 
+use rustix::io::Errno;
+
 use super::record::{entries, read_directories};
 use super::{DIRECTORIES, HIDDEN, INSTALLED, InstallError, LISTING, REVISION, Target, own};
-use crate::entry::{EntryKind, EntryPath};
+use crate::entry::{EntryKind, EntryPath, Timestamp};
 use crate::root::{Existing, Kind, Root, Status};
 use crate::unpack::Directory;
 
-/// `ELOOP`: a link stands where a directory is looked for.
-const LINK_IN_THE_WAY: i32 = 40;
 const DIRECTORY: Kind = Kind::Entry(EntryKind::Directory);
 
 /// A staged tree and where it goes.
@@ -182,12 +182,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    fn close(
-        &self,
-        path: &EntryPath,
-        mode: u32,
-        mtime: Option<crate::entry::Timestamp>,
-    ) -> io::Result<()> {
+    fn close(&self, path: &EntryPath, mode: u32, mtime: Option<Timestamp>) -> io::Result<()> {
         let found = self.root.status(Some(path))?;
         if found.mode & 0o777 != mode {
             // What the file system itself gave, it keeps.
@@ -253,5 +248,5 @@ fn is_somebody_elses(error: &io::Error) -> bool {
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::DirectoryNotEmpty
-    ) || error.raw_os_error() == Some(LINK_IN_THE_WAY)
+    ) || Errno::from_io_error(error) == Some(Errno::LOOP)
 }
