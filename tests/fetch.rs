@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use code_server::config::fetch::{FetchConfig, ProgressMode};
 use code_server::digest::{Digest, Revision};
-use code_server::exit::Exit;
+use code_server::exit::{Exit, sentence};
 use code_server::fetch::progress::Progress;
-use code_server::fetch::{FetchError, Summary, run, sentence};
+use code_server::fetch::{FetchError, Summary, run};
 use code_server::telemetry::LogFormat;
 use tar::{Builder, EntryType, Header};
 use tokio::task::JoinSet;

@@ -5,7 +5,7 @@
 //! **tar.** GNU headers, one for each entry in the order of [`EntryPath`](crate::entry::EntryPath), so that what a
 //! directory holds follows it at once; no entry for the root. Names stand under `./`, those of directories end in `/`;
 //! a name or link target longer than 100 bytes goes into a `././@LongLink` record before. Owner and group are 0 without
-//! names, modes as [`Mode`](crate::entry::Mode) has them, times whole seconds clamped to 0…2³³−1 or one fixed time for
+//! names, modes as [`Mode`] has them, times whole seconds clamped to 0…2³³−1 or one fixed time for
 //! all; a size of 8 GiB or more is written in base 256. A hard link is a file of its own. Two empty blocks end it.
 //!
 //! **gzip.** One member: a header of ten bytes without optional fields (time 0, system 255), one deflate stream, CRC and

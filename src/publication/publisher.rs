@@ -50,7 +50,7 @@ pub async fn publish(
             Ok(Ok(artifact)) => return publication.publish(Arc::new(artifact)),
             Ok(Err(error)) if error.is_cancelled() => return,
             Ok(Err(error)) => {
-                warn!(error = %sentence(&error), retry_in = ?pause, "the build failed")
+                warn!(error = %sentence(&error), retry_in = ?pause, "the build failed");
             }
             Err(panic) => error!(%panic, "the build failed"),
         }
