@@ -61,14 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &[
-            "artifact",
-            "descriptor",
-            "digest",
-            "entry",
-            "listing",
-            "publication",
-        ],
+        &["artifact", "descriptor", "digest", "entry", "publication"],
     ),
     (
         "pack",
