@@ -74,10 +74,22 @@ impl ConfigError {
 
 /// Parses a command line, program name first, and the environment twins of its flags.
 pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<A, ConfigError> {
-    A::try_parse_from(arguments).map_err(|error| match error.kind() {
+    let matches = with_plain_help(A::command()).try_get_matches_from(arguments);
+    let parsed = matches.and_then(|matches| A::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Shown(error),
         _ => ConfigError::Usage(error),
     })
+}
+
+/// Tells the rule for environment twins once at the end of each help text, instead of a twin at each flag.
+fn with_plain_help(command: Command) -> Command {
+    let twins = command
+        .get_after_help()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let command = command.mut_args(|argument| argument.hide_env(true));
+    command.mut_subcommands(|subcommand| with_plain_help(subcommand.after_help(twins.clone())))
 }
 
 /// The variables that begin with a program's prefix and are no flag's twin: most likely misspelt.
