@@ -69,7 +69,12 @@ struct FetchArgs {
     termination_log: PathBuf,
 
     /// The form of log lines
-    #[arg(long, value_enum, default_value_t, env = "FETCH_INIT_LOG_FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        env = "FETCH_INIT_LOG_FORMAT"
+    )]
     log_format: LogFormatArg,
 }
 
