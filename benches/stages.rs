@@ -6,19 +6,22 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use code_server::archive::deflate::{Job, deflate};
+use code_server::archive::inflate::inflate;
 use code_server::archive::{Options, Order, seal};
 use code_server::entry::Modes;
 use code_server::root::Root;
 use code_server::snapshot::SnapshotWriter;
 use code_server::tree::{Rules, Scope, Tree, Unreadable, scan};
+use code_server::unpack::{Limits, unpack};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
+use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
 const SEED: u64 = 20_240_229;
@@ -157,13 +160,7 @@ fn sealing(bencher: Bencher<'_, '_>, workers: usize) {
 /// One segment of 1 MiB at several levels.
 #[divan::bench(args = [1, 3, 6, 9])]
 fn compressing_a_segment(bencher: Bencher<'_, '_>, level: u32) {
-    let mut random = fastrand::Rng::with_seed(SEED);
-    let words: Vec<String> = (0..800).map(|_| word(&mut random)).collect();
-    let mut raw = Vec::new();
-    while raw.len() < 1 << 20 {
-        raw.extend(text(&mut random, &words));
-    }
-    raw.truncate(1 << 20);
+    let raw = segment();
     bencher
         .counter(BytesCount::new(raw.len()))
         .with_inputs(|| Job {
@@ -171,4 +168,63 @@ fn compressing_a_segment(bencher: Bencher<'_, '_>, level: u32) {
             out: Vec::new(),
         })
         .bench_values(|job| deflate(level, job));
+}
+
+/// A compressed segment of 1 MiB back to its run of the tar.
+#[divan::bench]
+fn inflating_a_segment(bencher: Bencher<'_, '_>) {
+    let raw = segment();
+    let raw_length = raw.len();
+    let job = Job {
+        raw,
+        out: Vec::new(),
+    };
+    let bytes = deflate(6, job).bytes;
+    bencher
+        .counter(BytesCount::new(raw_length))
+        .bench(|| inflate(&bytes, raw_length).unwrap());
+}
+
+/// The whole tar into an empty directory, with one and with two threads that write.
+#[divan::bench(args = [1, 2])]
+fn unpacking(bencher: Bencher<'_, '_>, workers: usize) {
+    let sample = sample();
+    let mut archive = Vec::new();
+    seal(
+        &sample.root,
+        &sample.tree,
+        &order(2),
+        &mut archive,
+        io::sink(),
+    )
+    .unwrap();
+    let mut tar = Vec::new();
+    GzDecoder::new(&archive[..]).read_to_end(&mut tar).unwrap();
+    let workers = NonZeroUsize::new(workers).unwrap();
+    let limits = Limits {
+        entries: u64::MAX,
+        bytes: u64::MAX,
+    };
+    bencher
+        .counter(BytesCount::new(sample.bytes))
+        .with_inputs(|| {
+            let directory = tempfile::tempdir().unwrap();
+            (Arc::new(Root::open(directory.path()).unwrap()), directory)
+        })
+        .bench_values(|(root, directory)| {
+            unpack(&tar[..], &root, limits, workers, io::sink()).unwrap();
+            directory
+        });
+}
+
+/// Text of 1 MiB.
+fn segment() -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let words: Vec<String> = (0..800).map(|_| word(&mut random)).collect();
+    let mut raw = Vec::new();
+    while raw.len() < 1 << 20 {
+        raw.extend(text(&mut random, &words));
+    }
+    raw.truncate(1 << 20);
+    raw
 }

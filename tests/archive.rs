@@ -117,6 +117,24 @@ fn the_bytes_of_a_small_archive_are_pinned() {
 }
 
 #[test]
+fn the_format_names_the_compressor_that_is_linked() {
+    let lock = include_str!("../Cargo.lock");
+    let package = lock
+        .split("name = \"zlib-rs\"\nversion = \"")
+        .nth(1)
+        .unwrap();
+    let version = package.split('"').next().unwrap();
+    let format = Source::new(&config(Path::new(".")), Vec::new())
+        .unwrap()
+        .options
+        .format();
+    assert!(
+        format.contains(&format!("compressor=zlib-rs-{version};")),
+        "{format}"
+    );
+}
+
+#[test]
 fn the_listing_tells_every_entry_in_order() {
     let directory = tempfile::tempdir().unwrap();
     make_sample(directory.path());
