@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_code-server");
@@ -156,6 +157,34 @@ fn pack_writes_a_file_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_state_directory_takes_the_place_of_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("artifacts/model");
+    fs::create_dir(directory.path().join("artifacts")).unwrap();
+    fs::write(&model, "precious").unwrap();
+    let refused = |root, state, reason: &str| {
+        let arguments = [
+            "serve",
+            root,
+            "--listen",
+            "127.0.0.1:0",
+            "--state-dir",
+            state,
+        ];
+        let output = run(&arguments, directory.path());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(
+            stderr.contains(reason) && stderr.contains("--state-dir"),
+            "{stderr}"
+        );
+        assert!(model.exists());
+    };
+    refused(".", ".", "itself");
+    refused("artifacts", ".", "no state directory");
+}
+
+#[test]
 fn what_is_left_out_is_listed_with_its_rule() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join(".git")).unwrap();
@@ -170,6 +199,7 @@ fn what_is_left_out_is_listed_with_its_rule() {
 struct Server {
     child: Child,
     address: String,
+    log: Receiver<String>,
 }
 
 impl Server {
@@ -201,9 +231,20 @@ impl Server {
             .next()
             .unwrap()
             .to_owned();
-        // The rest is read, so that the server never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        // The rest is read whether or not somebody wants it, so that the server never waits for us.
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        let limit = Duration::from_secs(20);
+        let mut lines = std::iter::from_fn(|| self.log.recv_timeout(limit).ok());
+        assert!(lines.any(|line| line.contains(text)), "no word of {text:?}");
     }
 
     fn get(&self, path: &str) -> String {
@@ -261,6 +302,7 @@ fn a_second_server_on_the_same_state_waits_for_its_turn() {
     let first = Server::start(root.path(), state.path());
     first.wait_until_ready();
     let second = Server::start(root.path(), state.path());
+    second.wait_for_log("another server uses the state directory");
     assert!(second.get("/livez").starts_with("HTTP/1.1 200"));
     assert!(second.get("/readyz").starts_with("HTTP/1.1 503"));
     assert_eq!(first.terminate(), Some(0));
