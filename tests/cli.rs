@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -154,6 +154,75 @@ fn pack_writes_a_file_whole_or_not_at_all() {
     assert!(fs::read(directory.path().join("code.tar.gz")).unwrap() == first);
     let output = run(&["pack", ".", "--exclude", "*"], directory.path());
     assert_eq!((output.status.code(), output.stdout.len()), (Some(78), 0));
+}
+
+#[test]
+fn pack_writes_through_links_and_to_pipes_and_leaves_them_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("root")).unwrap();
+    fs::write(at("root/file"), "content").unwrap();
+    let pack = |name| {
+        let output = run(&["pack", "root", "-o", name], directory.path());
+        assert!(output.status.success(), "{output:?}");
+    };
+    pack("plain");
+    let expected = fs::read(at("plain")).unwrap();
+
+    fs::write(at("behind"), "old").unwrap();
+    symlink("behind", at("link")).unwrap();
+    pack("link");
+    assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    assert!(fs::read(at("behind")).unwrap() == expected);
+
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    let pipe = at("pipe");
+    let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+    pack("pipe");
+    assert!(
+        fs::symlink_metadata(at("pipe"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[test]
+fn a_signal_ends_a_packing_whose_output_nobody_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    // More than a pipe holds, and nothing that compresses.
+    let noise: Vec<_> = std::iter::successors(Some(1_u32), |n| {
+        Some(n.wrapping_mul(747_796_405).wrapping_add(1))
+    })
+    .take(1 << 20)
+    .map(|n| n.to_be_bytes()[1])
+    .collect();
+    fs::write(directory.path().join("file"), noise).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["pack", "."])
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
 #[test]
