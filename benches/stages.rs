@@ -135,7 +135,9 @@ fn snapshot(bencher: Bencher<'_, '_>) {
     bencher.counter(BytesCount::new(sample.bytes)).bench(|| {
         let mut snapshot = SnapshotWriter::new(Vec::new(), Modes::Normal);
         for entry in &sample.tree.entries {
-            snapshot.read_and_add(&sample.root, entry).unwrap();
+            snapshot
+                .read_and_add(&sample.root, entry, &|| false)
+                .unwrap();
         }
         snapshot.finish()
     });

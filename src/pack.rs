@@ -33,8 +33,8 @@ pub enum PackError {
         /// How.
         source: io::Error,
     },
-    /// What was asked for cannot be written to standard output.
-    #[error("cannot write to standard output")]
+    /// What was asked for cannot be written to standard output, or to the device that is named.
+    #[error("cannot write out what was packed")]
     Output(#[source] io::Error),
 }
 
@@ -59,9 +59,9 @@ pub fn pack(
 ) -> Result<(), PackError> {
     let tree = &config.tree;
     match &config.product {
-        Product::Stream => stream(tree, out, cancelled),
+        Product::Stream => stream(tree, out, cancelled).map(drop),
         Product::File { path, descriptor } => {
-            let sealed = to_file(tree, path, cancelled)?;
+            let sealed = to_path(tree, path, cancelled)?;
             if *descriptor {
                 describe(tree, sealed, out)
             } else {
@@ -84,7 +84,7 @@ fn stream(
     config: &TreeConfig,
     mut out: impl Write,
     cancelled: &dyn Fn() -> bool,
-) -> Result<(), PackError> {
+) -> Result<Sealed, PackError> {
     let no_place = |source| PackError::Create {
         path: std::env::temp_dir(),
         source,
@@ -95,10 +95,34 @@ fn stream(
         start_over(&file)?;
         Ok((file.try_clone()?, io::sink()))
     };
-    build::build(&source, &mut outputs, cancelled)?;
+    let sealed = build::build(&source, &mut outputs, cancelled)?;
     file.rewind().map_err(PackError::Output)?;
     io::copy(&mut file, &mut out).map_err(PackError::Output)?;
-    out.flush().map_err(PackError::Output)
+    out.flush().map_err(PackError::Output)?;
+    Ok(sealed)
+}
+
+/// Takes the place of a file, also of one that a link leads to; a device or a pipe is written to and stays what it is.
+fn to_path(
+    config: &TreeConfig,
+    path: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Sealed, PackError> {
+    let no_place = |source| PackError::Create {
+        path: path.into(),
+        source,
+    };
+    match fs::metadata(path).map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_file() => {
+            let path = fs::canonicalize(path).map_err(no_place)?;
+            to_file(config, &path, cancelled)
+        }
+        Ok(kind) if !kind.is_dir() => {
+            let device = fs::File::options().write(true).open(path);
+            stream(config, device.map_err(no_place)?, cancelled)
+        }
+        _ => to_file(config, path, cancelled),
+    }
 }
 
 /// Builds into a file beside the one that is named, and renames it when it is whole.

@@ -37,6 +37,15 @@ pub enum ServerError {
     /// The root is not there, or not ours to read.
     #[error(transparent)]
     Root(#[from] BuildError),
+    /// Archives would be written into the tree that they hold.
+    #[error(
+        "the state directory is {} itself, which holds the code: name another one with --state-dir",
+        .path.display()
+    )]
+    StateIsRoot {
+        /// As it was named.
+        path: PathBuf,
+    },
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,6 +58,7 @@ impl ServerError {
         match self {
             Self::Rule(_) => Exit::Usage,
             Self::Root(error) => error.exit(),
+            Self::StateIsRoot { .. } | Self::Store(StoreError::Occupied { .. }) => Exit::Config,
             Self::Store(_) => Exit::CannotCreate,
         }
     }
@@ -78,6 +88,9 @@ impl Server {
             path: state_dir.clone(),
             source,
         })?;
+        if identity(root).is_ok_and(|root| root == own) {
+            return Err(ServerError::StateIsRoot { path: root.clone() });
+        }
         Ok(Self {
             source: Arc::new(Source::new(&config.tree, vec![own])?),
             limits: Limits {
@@ -135,7 +148,11 @@ async fn keep_current(
         }
     };
     if let Some(store) = store {
-        publish(source, Arc::new(store), publication, shutdown).await;
+        let store = Arc::new(store);
+        publish(source, Arc::clone(&store), publication, shutdown.clone()).await;
+        // Its lock keeps others from emptying it while what lies there is served.
+        shutdown.cancelled().await;
+        drop(store);
     }
 }
 

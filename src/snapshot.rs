@@ -263,26 +263,34 @@ impl<W: Write> SnapshotWriter<W> {
         self.add_line(path, EntryKind::File, mode, Some(content))
     }
 
-    /// Reads an entry for its digest alone, and adds it.
+    /// Reads an entry for its digest alone, and adds it; `false` if it was told to end early, and did.
     ///
     /// # Panics
     ///
     /// If the listing cannot be written: it should go to memory.
-    pub fn read_and_add(&mut self, root: &Root, entry: &Entry) -> Result<(), ReadError> {
+    pub fn read_and_add(
+        &mut self,
+        root: &Root,
+        entry: &Entry,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<bool, ReadError> {
         const IN_MEMORY: &str = "memory takes every write";
         let Found::File { .. } = entry.found else {
             self.add(entry).expect(IN_MEMORY);
-            return Ok(());
+            return Ok(true);
         };
         let mut reading = Reading::begin(root, entry)?;
         let (mode, mut buffer) = (reading.mode(), Vec::new());
         while reading.left > 0 {
+            if cancelled() {
+                return Ok(false);
+            }
             buffer.clear();
             reading.read(READ_AT_ONCE, &mut buffer)?;
         }
         self.add_file(&entry.path, mode, reading.finish()?)
             .expect(IN_MEMORY);
-        Ok(())
+        Ok(true)
     }
 
     /// The snapshot, and the listing's writer, not flushed.

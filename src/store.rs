@@ -48,6 +48,16 @@ pub enum StoreError {
         /// Which.
         path: PathBuf,
     },
+    /// What would be emptied in it is not known to be ours.
+    #[error(
+        "{} is no state directory, and holds something named staging or artifacts, which a state directory empties: \
+         name an empty directory with --state-dir",
+        .path.display()
+    )]
+    Occupied {
+        /// Which.
+        path: PathBuf,
+    },
     /// Something in it cannot be read or written.
     #[error("cannot use {}", .path.display())]
     Io {
@@ -115,9 +125,16 @@ pub fn is_in_memory(directory: &Path) -> bool {
 impl Store {
     /// Takes a state directory that [`create`] made; `None` while another process has it.
     ///
-    /// What an earlier process left there is removed.
+    /// What an earlier process left there is removed. A directory that never was a state directory is refused if that would
+    /// take anything away.
     pub fn try_open(directory: &Path) -> Result<Option<Self>, StoreError> {
         let path = directory.join("lock");
+        let exists = |name| fs::symlink_metadata(directory.join(name)).is_ok();
+        // The lock last: another process makes it first.
+        if (exists("staging") || exists("artifacts")) && !exists("lock") {
+            let path = directory.into();
+            return Err(StoreError::Occupied { path });
+        }
         let lock = File::options()
             .write(true)
             .create(true)
@@ -297,9 +314,21 @@ mod tests {
     #[test]
     fn what_an_earlier_process_left_is_removed() {
         let directory = tempfile::tempdir().unwrap();
-        fs::create_dir_all(directory.path().join("staging/x")).unwrap();
+        drop(Store::try_open(directory.path()).unwrap());
+        fs::create_dir(directory.path().join("staging/x")).unwrap();
         let _store = Store::try_open(directory.path()).unwrap().unwrap();
         assert_eq!(names(&directory.path().join("staging")).len(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_keeps_under_our_names_is_not_removed() {
+        for name in ["staging", "artifacts"] {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir(directory.path().join(name)).unwrap();
+            let result = Store::try_open(directory.path());
+            assert!(matches!(result, Err(StoreError::Occupied { .. })));
+            assert_eq!(names(directory.path()), [name]);
+        }
     }
 
     #[test]

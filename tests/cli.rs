@@ -5,9 +5,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_code-server");
@@ -156,6 +157,103 @@ fn pack_writes_a_file_whole_or_not_at_all() {
 }
 
 #[test]
+fn pack_writes_through_links_and_to_pipes_and_leaves_them_what_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::create_dir(at("root")).unwrap();
+    fs::write(at("root/file"), "content").unwrap();
+    let pack = |name| {
+        let output = run(&["pack", "root", "-o", name], directory.path());
+        assert!(output.status.success(), "{output:?}");
+    };
+    pack("plain");
+    let expected = fs::read(at("plain")).unwrap();
+
+    fs::write(at("behind"), "old").unwrap();
+    symlink("behind", at("link")).unwrap();
+    pack("link");
+    assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    assert!(fs::read(at("behind")).unwrap() == expected);
+
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        mode,
+        0,
+    )
+    .unwrap();
+    let pipe = at("pipe");
+    let reader = std::thread::spawn(move || fs::read(pipe).unwrap());
+    pack("pipe");
+    assert!(
+        fs::symlink_metadata(at("pipe"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[test]
+fn a_signal_ends_a_packing_whose_output_nobody_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    // More than a pipe holds, and nothing that compresses.
+    let noise: Vec<_> = std::iter::successors(Some(1_u32), |n| {
+        Some(n.wrapping_mul(747_796_405).wrapping_add(1))
+    })
+    .take(1 << 20)
+    .map(|n| n.to_be_bytes()[1])
+    .collect();
+    fs::write(directory.path().join("file"), noise).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["pack", "."])
+        .current_dir(directory.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_state_directory_takes_the_place_of_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("artifacts/model");
+    fs::create_dir(directory.path().join("artifacts")).unwrap();
+    fs::write(&model, "precious").unwrap();
+    let refused = |root, state, reason: &str| {
+        let arguments = [
+            "serve",
+            root,
+            "--listen",
+            "127.0.0.1:0",
+            "--state-dir",
+            state,
+        ];
+        let output = run(&arguments, directory.path());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{stderr}");
+        assert!(
+            stderr.contains(reason) && stderr.contains("--state-dir"),
+            "{stderr}"
+        );
+        assert!(model.exists());
+    };
+    refused(".", ".", "itself");
+    refused("artifacts", ".", "no state directory");
+}
+
+#[test]
 fn what_is_left_out_is_listed_with_its_rule() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join(".git")).unwrap();
@@ -170,6 +268,7 @@ fn what_is_left_out_is_listed_with_its_rule() {
 struct Server {
     child: Child,
     address: String,
+    log: Receiver<String>,
 }
 
 impl Server {
@@ -201,9 +300,20 @@ impl Server {
             .next()
             .unwrap()
             .to_owned();
-        // The rest is read, so that the server never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        // The rest is read whether or not somebody wants it, so that the server never waits for us.
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
+        Self {
+            child,
+            address,
+            log,
+        }
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        let limit = Duration::from_secs(20);
+        let mut lines = std::iter::from_fn(|| self.log.recv_timeout(limit).ok());
+        assert!(lines.any(|line| line.contains(text)), "no word of {text:?}");
     }
 
     fn get(&self, path: &str) -> String {
@@ -261,6 +371,7 @@ fn a_second_server_on_the_same_state_waits_for_its_turn() {
     let first = Server::start(root.path(), state.path());
     first.wait_until_ready();
     let second = Server::start(root.path(), state.path());
+    second.wait_for_log("another server uses the state directory");
     assert!(second.get("/livez").starts_with("HTTP/1.1 200"));
     assert!(second.get("/readyz").starts_with("HTTP/1.1 503"));
     assert_eq!(first.terminate(), Some(0));

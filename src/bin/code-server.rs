@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use code_server::config::command::Command;
 use code_server::config::healthcheck::HealthcheckConfig;
@@ -18,6 +19,9 @@ use http::{HeaderMap, StatusCode};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// How long a packing that a signal ended may take to remove what it wrote.
+const CLEAN_UP: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
@@ -84,18 +88,19 @@ fn pack_until_signalled(config: PackConfig) -> Result<Exit, Failure> {
         let mut packing = tokio::task::spawn_blocking(move || {
             pack(&config, io::stdout().lock(), &|| cancelled.is_cancelled())
         });
-        let (packed, signal) = tokio::select! {
-            packed = &mut packing => (packed, None),
+        let packed = tokio::select! {
+            packed = &mut packing => packed,
             signal = signalled => {
                 cancel.cancel();
-                (packing.await, Some(signal))
+                // It has ended before that, or waits for somebody who does not read its output.
+                drop(tokio::time::timeout(CLEAN_UP, packing).await);
+                return Ok(signal);
             }
         };
-        match (signal, packed) {
-            (Some(signal), _) => Ok(signal),
-            (None, Ok(Ok(()))) => Ok(Exit::Done),
-            (None, Ok(Err(error))) => Err(Failure::of(error.exit(), &error)),
-            (None, Err(panic)) => Err(Failure::of(Exit::Io, &panic)),
+        match packed {
+            Ok(Ok(())) => Ok(Exit::Done),
+            Ok(Err(error)) => Err(Failure::of(error.exit(), &error)),
+            Err(panic) => Err(Failure::of(Exit::Io, &panic)),
         }
     })
 }

@@ -116,6 +116,8 @@ mod tests {
             "--modes odd",
             "--max-connections 0",
             "--mtime x",
+            "--workers 0",
+            "--workers 100000",
         ];
         for flag in lines {
             let error = command(&format!("serve . {flag}")).unwrap_err();

@@ -56,8 +56,8 @@ pub(super) struct TreeArgs {
     level: u32,
 
     /// Threads that compress [default: as many as there are cores to use]
-    #[arg(long, value_name = "THREADS", env = "CODE_SERVER_WORKERS")]
-    workers: Option<NonZeroUsize>,
+    #[arg(long, value_name = "THREADS", env = "CODE_SERVER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -122,7 +122,10 @@ impl TreeArgs {
             },
             mtime,
             level: self.level,
-            workers: self.workers.unwrap_or_else(available_cores),
+            workers: self
+                .workers
+                .and_then(|threads| NonZeroUsize::new(threads.into()))
+                .unwrap_or_else(available_cores),
         })
     }
 }

@@ -208,9 +208,11 @@ pub fn list(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>, Bu
             if cancelled() {
                 return Err(ArchiveError::Cancelled.into());
             }
-            match snapshot.read_and_add(&root, entry) {
+            match snapshot.read_and_add(&root, entry, cancelled) {
                 Err(ReadError::Denied(_)) if source.scope.unreadable == Unreadable::Skip => {}
-                result => result.map_err(ArchiveError::from)?,
+                Err(error) => return Err(ArchiveError::from(error).into()),
+                Ok(true) => {}
+                Ok(false) => return Err(ArchiveError::Cancelled.into()),
             }
         }
         Ok(snapshot.finish().1)

@@ -1,5 +1,6 @@
 //! The walk: every entry that belongs, in order, without opening a file that need not be opened.
 
+use std::fs::File;
 use std::io::{self, Read};
 
 use rustix::io::Errno;
@@ -8,7 +9,7 @@ use super::floor::holds_private_key;
 use super::rules::{CODEIGNORE, Level, RuleError, Rules, Verdict};
 use super::{Denied, Entry, Found, LeftOut, Tree, UNREADABLE, Unreadable};
 use crate::entry::{EntryKind, EntryPath};
-use crate::root::{Kind, Root, Status};
+use crate::root::{Kind, Root, Status, status_of};
 
 /// The largest `.codeignore` that is read, in bytes.
 const LARGEST_CODEIGNORE: u64 = 1 << 20;
@@ -224,6 +225,7 @@ impl Walk<'_> {
             .root
             .open_file(path)
             .map_err(|error| self.failed(Some(path), error))?;
+        self.status_of_file(path, &file)?;
         holds_private_key(file).map_err(|error| self.failed(Some(path), error))
     }
 
@@ -231,13 +233,28 @@ impl Walk<'_> {
         let failed = |error| self.failed(Some(path), error);
         let mut text = Vec::new();
         let file = self.root.open_file(path).map_err(failed)?;
-        file.take(LARGEST_CODEIGNORE + 1)
+        let before = self.status_of_file(path, &file)?;
+        (&file)
+            .take(LARGEST_CODEIGNORE + 1)
             .read_to_end(&mut text)
             .map_err(failed)?;
         if text.len() as u64 > LARGEST_CODEIGNORE {
             return Err(ScanError::RulesTooLarge { path: path.clone() });
         }
+        // Half of the rules would let in what the other half leaves out.
+        if self.status_of_file(path, &file)?.stamp != before.stamp {
+            return Err(ScanError::Changed { path: path.clone() });
+        }
         Ok(text)
+    }
+
+    /// The status of what was opened, if it is a file, as the walk saw it.
+    fn status_of_file(&self, path: &EntryPath, file: &File) -> Result<Status, ScanError> {
+        let status = status_of(file).map_err(|error| self.failed(Some(path), error))?;
+        match status.kind {
+            Kind::Entry(EntryKind::File) => Ok(status),
+            _ => Err(ScanError::Changed { path: path.clone() }),
+        }
     }
 
     /// Tells a lack of permission and a change under the walk from real failures.
@@ -248,9 +265,10 @@ impl Walk<'_> {
                 let status = self.root.status(path.as_ref()).ok();
                 ScanError::Denied(Denied { path, status })
             }
-            (Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL), Some(path)) => {
-                ScanError::Changed { path }
-            }
+            (
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::INVAL | Errno::NXIO),
+                Some(path),
+            ) => ScanError::Changed { path },
             (_, path) => ScanError::Io { path, source },
         }
     }
@@ -365,6 +383,26 @@ mod tests {
     }
 
     #[test]
+    fn rules_and_keys_are_read_from_files_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = Mode::from_raw_mode(0o644);
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(CWD, pipe, FileType::Fifo, mode, 0).unwrap();
+        let scope = scope();
+        let walk = Walk {
+            root: &Root::open(directory.path()).unwrap(),
+            scope: &scope,
+            levels: Vec::new(),
+            tree: Tree::default(),
+        };
+        let swapped = EntryPath::new(b"pipe").unwrap();
+        let result = walk.read_rules(&swapped);
+        assert!(matches!(result, Err(ScanError::Changed { .. })));
+        let result = walk.is_secret(&swapped);
+        assert!(matches!(result, Err(ScanError::Changed { .. })));
+    }
+
+    #[test]
     fn keys_are_left_out_and_certificates_are_not() {
         let (entries, left_out) = walk(
             |root| {
@@ -392,15 +430,18 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_walk_can_be_cancelled() {
-        let directory = tempfile::tempdir().unwrap();
-        let scope = Scope {
+    fn scope() -> Scope {
+        Scope {
             rules: Rules::new::<&str>(&[], true).unwrap(),
             unreadable: Unreadable::Fail,
             own: Vec::new(),
-        };
-        let result = scan(&Root::open(directory.path()).unwrap(), &scope, &|| true);
+        }
+    }
+
+    #[test]
+    fn a_walk_can_be_cancelled() {
+        let directory = tempfile::tempdir().unwrap();
+        let result = scan(&Root::open(directory.path()).unwrap(), &scope(), &|| true);
         assert!(matches!(result, Err(ScanError::Cancelled)));
     }
 }
