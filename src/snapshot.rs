@@ -407,6 +407,24 @@ mod tests {
     }
 
     #[test]
+    fn reading_begins_once_a_further_change_would_show() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("x"), "content").unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let entry = Entry {
+            path: EntryPath::new(b"x").unwrap(),
+            found: Found::File {
+                stamp: stamp(0, 0),
+                sniffed: false,
+            },
+            mode: 0o644,
+            mtime: Timestamp::default(),
+        };
+        let reading = Reading::begin(&root, &entry).unwrap();
+        assert!(now().since(reading.before.stamp.ctime) >= TICK);
+    }
+
+    #[test]
     fn a_file_that_vanished_is_a_change() {
         assert_eq!(
             change_seen(|file| fs::remove_file(file).unwrap()),

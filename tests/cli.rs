@@ -288,9 +288,12 @@ impl Server {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = mpsc::channel();
         let line = lines
-            .find(|line| line.as_ref().unwrap().contains("listening"))
-            .unwrap()
+            .by_ref()
+            .map(Result::unwrap)
+            .inspect(|line| drop(sender.send(line.clone())))
+            .find(|line| line.contains("listening"))
             .unwrap();
         let address = line
             .split("\"address\":\"")
@@ -301,7 +304,6 @@ impl Server {
             .unwrap()
             .to_owned();
         // The rest is read whether or not somebody wants it, so that the server never waits for us.
-        let (sender, log) = mpsc::channel();
         std::thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
         Self {
             child,

@@ -182,3 +182,53 @@ fn failed(source: io::Error) -> ArchiveError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{EntryKind, Mode, Modes};
+
+    /// An archive of one file, begun this often with other content before.
+    fn archive(torn: usize) -> Vec<u8> {
+        let path = EntryPath::new(b"file").unwrap();
+        let member = Member::File {
+            path: &path,
+            mode: Mode::new(EntryKind::File, 0, Modes::Normal),
+            mtime: 0,
+            size: 4,
+        };
+        let mut out = Vec::new();
+        let mut writer = ArchiveWriter::new(&mut out, 6, NonZeroUsize::MIN).unwrap();
+        let append = |content: &'static [u8]| {
+            move |raw: &mut Vec<u8>| {
+                raw.extend(content);
+                Ok::<_, ArchiveError>(())
+            }
+        };
+        for _ in 0..torn {
+            let mark = writer.mark();
+            writer.begin(&member);
+            writer.append(append(b"to")).unwrap();
+            assert!(writer.return_to(&mark));
+        }
+        writer.begin(&member);
+        writer.append(append(b"full")).unwrap();
+        writer.end(&path).unwrap();
+        writer.finish().unwrap();
+        out
+    }
+
+    #[test]
+    fn what_was_taken_back_does_not_show() {
+        assert!(archive(2) == archive(0));
+    }
+
+    #[test]
+    fn what_was_handed_over_cannot_be_taken_back() {
+        let mut writer = ArchiveWriter::new(Vec::new(), 6, NonZeroUsize::MIN).unwrap();
+        let mark = writer.mark();
+        header::append_end(&mut writer.raw);
+        writer.cut().unwrap();
+        assert!(!writer.return_to(&mark));
+    }
+}

@@ -245,3 +245,31 @@ fn while_it_changes<T>(
 fn sleep(pause: Duration) {
     std::thread::sleep(pause);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryPath;
+
+    /// How often work is done that meets a change these many times, and whether it succeeds.
+    fn tries(changes: u32, cancelled: bool) -> (u32, bool) {
+        let mut tries = 0;
+        let result = while_it_changes(&|| cancelled, || {
+            tries += 1;
+            if tries > changes {
+                return Ok(());
+            }
+            let path = EntryPath::new(b"x").expect("a name is a path");
+            Err(ScanError::Changed { path }.into())
+        });
+        (tries, result.is_ok())
+    }
+
+    #[test]
+    fn a_tree_that_changes_is_looked_at_again_a_few_times() {
+        assert_eq!(tries(0, false), (1, true));
+        assert_eq!(tries(2, false), (3, true));
+        assert_eq!(tries(u32::MAX, false), (TRIES, false));
+        assert_eq!(tries(u32::MAX, true), (1, false));
+    }
+}

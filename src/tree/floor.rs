@@ -70,4 +70,15 @@ mod tests {
         check("-----BEGIN PUBLIC KEY-----\nMII", false);
         check("", false);
     }
+
+    #[test]
+    fn a_key_is_found_within_the_first_64_kib() {
+        const KEY: &[u8] = b"PRIVATE KEY-----";
+        let check = |before: usize, expected| {
+            let file = [&vec![b'x'; before], KEY].concat();
+            assert_eq!(holds_private_key(&*file).unwrap(), expected, "{before}");
+        };
+        check((64 << 10) - KEY.len(), true);
+        check((64 << 10) - KEY.len() + 1, false);
+    }
 }
