@@ -54,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "digest",
             "entry",
             "exit",
+            "listing",
             "ordered",
             "root",
             "unpack",
