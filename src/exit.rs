@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use crate::entry::Escaped;
+
 /// How a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -79,7 +81,7 @@ impl Failure {
     }
 }
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line that cannot drive a terminal, whoever had a hand in it.
 #[must_use]
 pub fn sentence(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -88,7 +90,7 @@ pub fn sentence(error: &dyn Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    Escaped(text.as_bytes()).to_string()
 }
 
 #[cfg(test)]
@@ -109,5 +111,8 @@ mod tests {
         struct Outer(#[source] io::Error);
         let cause = io::Error::other("disk on fire");
         assert_eq!(sentence(&Outer(cause)), "cannot read x: disk on fire");
+        let cause = io::Error::other("no number: \u{1b}[2J\n");
+        let shown = "cannot read x: no number: \\u{1b}[2J\\n";
+        assert_eq!(sentence(&Outer(cause)), shown);
     }
 }

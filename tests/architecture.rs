@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// Each module, in the order of the data, with the modules that it may use.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("exit", &[]),
     ("digest", &[]),
     ("telemetry", &[]),
     ("ordered", &[]),
     ("entry", &[]),
+    ("exit", &["entry"]),
     ("shutdown", &["exit"]),
     ("root", &["entry"]),
     ("config", &["digest", "entry", "exit", "telemetry"]),
@@ -54,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "digest",
             "entry",
             "exit",
+            "listing",
             "ordered",
             "root",
             "unpack",

@@ -448,10 +448,56 @@ async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
     let mut config = place.config(&server);
     config.deadline = Some(Duration::from_millis(300));
     let sentence = fails_in(&place, &config, Exit::Unavailable).await;
+    let size = artifact(&sample(2)).descriptor.size;
+    let begins = format!(
+        "gave up after 300ms and 1 attempt: {} had sent ",
+        server.url()
+    );
+    let ends = format!(" of the archive's {size} bytes by then");
     assert!(
-        sentence.starts_with("gave up after 300ms and 1 attempt:"),
+        sentence.starts_with(&begins) && sentence.ends_with(&ends),
         "{sentence}"
     );
+}
+
+#[tokio::test]
+async fn what_the_last_attempt_was_at_is_told_rather_than_why_an_earlier_one_failed() {
+    let place = Place::with_old_tree().await;
+    let server = Server::start(|_, before| match before {
+        0 => Answer::status(503),
+        _ => Answer {
+            cut: Some(0),
+            stall: true,
+            ..Answer::status(200).with("Content-Length", "1000")
+        },
+    });
+    let server = server.await;
+    let mut config = place.config(&server);
+    config.deadline = Some(Duration::from_millis(1500));
+    let sentence = fails_in(&place, &config, Exit::Unavailable).await;
+    let expected = format!(
+        "gave up after 1s 500ms and 2 attempts: {} had not answered by then",
+        server.url()
+    );
+    assert_eq!(sentence, expected);
+}
+
+#[tokio::test]
+async fn times_beyond_all_clocks_are_no_reason_to_panic() {
+    let place = Place::with_old_tree().await;
+    let server =
+        Server::start(|_, _| Answer::status(503).with("Retry-After", u64::MAX.to_string()));
+    let mut config = place.config(&server.await);
+    config.deadline = Some(Duration::from_millis(200));
+    fails_in(&place, &config, Exit::Unavailable).await;
+    let server = Server::start(|_, _| Answer::status(404)).await;
+    let config = FetchConfig {
+        deadline: Some(Duration::MAX),
+        stall_timeout: Duration::MAX,
+        connect_timeout: Duration::MAX,
+        ..place.config(&server)
+    };
+    fails_in(&place, &config, Exit::Unavailable).await;
 }
 
 #[tokio::test]

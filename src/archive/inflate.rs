@@ -21,7 +21,7 @@ pub enum InflateError {
     Length {
         /// As promised.
         expected: u64,
-        /// Bytes that came out; one more than expected stands for all that would have.
+        /// Bytes that came out; more than expected stand for all that would have.
         found: u64,
         /// Compressed bytes that were read for it.
         consumed: u64,
@@ -32,10 +32,13 @@ pub enum InflateError {
 
 /// Inflates one segment: exactly `raw_length` bytes come out, and every byte of it is used.
 ///
-/// Never holds more than `raw_length` and one byte of output, whatever the segment would inflate to.
-pub fn inflate(segment: &[u8], raw_length: usize) -> Result<Vec<u8>, InflateError> {
+/// The output goes into the memory of `spare`, whose content is forgotten. It never takes more than `raw_length` and one byte,
+/// or what `spare` has already, whatever the segment would inflate to.
+pub fn inflate(segment: &[u8], raw_length: usize, spare: Vec<u8>) -> Result<Vec<u8>, InflateError> {
+    let mut raw = spare;
+    raw.clear();
     // The byte to spare tells a segment that ends from one that would go on.
-    let mut raw = Vec::with_capacity(raw_length.saturating_add(1));
+    raw.reserve_exact(raw_length.saturating_add(1));
     let mut inflater = Decompress::new(false);
     loop {
         let (before_in, before_out) = (inflater.total_in(), inflater.total_out());
@@ -82,7 +85,9 @@ mod tests {
     fn a_segment_inflates_to_what_it_was_made_of() {
         for raw in [&b"a"[..], &vec![0; 100_000], &sample()] {
             let segment = deflate(raw, FlushCompress::Full);
-            assert_eq!(inflate(&segment, raw.len()).unwrap(), raw);
+            for spare in [Vec::new(), vec![7; 10], vec![7; 10 << 20]] {
+                assert_eq!(inflate(&segment, raw.len(), spare).unwrap(), raw);
+            }
         }
     }
 
@@ -91,7 +96,7 @@ mod tests {
         let raw = sample();
         let segment = deflate(&raw, FlushCompress::Full);
         for promised in [0, 1, raw.len() - 1, raw.len() + 1] {
-            let error = inflate(&segment, promised).unwrap_err();
+            let error = inflate(&segment, promised, Vec::new()).unwrap_err();
             assert!(matches!(error, InflateError::Length { .. }), "{promised}");
         }
     }
@@ -100,22 +105,25 @@ mod tests {
     fn a_segment_that_is_cut_or_has_more_is_refused() {
         let raw = sample();
         let mut segment = deflate(&raw, FlushCompress::Full);
-        assert!(inflate(&segment[..segment.len() / 2], raw.len()).is_err());
+        assert!(inflate(&segment[..segment.len() / 2], raw.len(), Vec::new()).is_err());
         segment.extend(deflate(b"more", FlushCompress::Full));
-        assert!(inflate(&segment, raw.len()).is_err());
-        assert!(inflate(&[], 1).is_err());
+        assert!(inflate(&segment, raw.len(), Vec::new()).is_err());
+        assert!(inflate(&[], 1, Vec::new()).is_err());
     }
 
     #[test]
     fn the_end_of_a_stream_is_no_part_of_a_segment() {
         let segment = deflate(b"all", FlushCompress::Finish);
-        assert!(matches!(inflate(&segment, 3), Err(InflateError::StreamEnd)));
+        assert!(matches!(
+            inflate(&segment, 3, Vec::new()),
+            Err(InflateError::StreamEnd)
+        ));
     }
 
     #[test]
     fn bytes_that_are_no_deflate_stream_are_refused() {
         assert!(matches!(
-            inflate(&[0xff; 100], 100),
+            inflate(&[0xff; 100], 100, Vec::new()),
             Err(InflateError::Malformed(_))
         ));
     }

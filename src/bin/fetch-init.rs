@@ -50,7 +50,8 @@ fn run(config: &FetchConfig) -> Result<(), Failure> {
         ProgressMode::Off => Progress::Off,
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::of(Exit::Io, &error))?;
+    let runtime =
+        runtime.map_err(|error| Failure::new(Exit::Io, format!("cannot begin: {error}")))?;
     let fetched = runtime.block_on(fetch_until_signalled(config, &progress));
     // A lookup that nobody waits for any more cannot be cancelled, and must not hold the process.
     runtime.shutdown_background();

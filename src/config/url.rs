@@ -110,14 +110,16 @@ fn parse(text: &str) -> Result<BaseUrl, &'static str> {
     })
 }
 
-/// What may be shown of a URL: it goes to logs.
+/// What may be shown of a URL: it goes to logs. A password may hold anything, so all before the last `@` may be one.
 fn without_password(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
-    let end = rest.find('/').unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}", &rest[at..]),
-        None => text.into(),
-    }
+    let Some(at) = text.rfind('@') else {
+        return text.into();
+    };
+    let scheme = text
+        .find("://")
+        .filter(|&end| end < at)
+        .map_or(0, |end| end + 3);
+    format!("{}***{}", &text[..scheme], &text[at..])
 }
 
 #[cfg(test)]
@@ -181,7 +183,13 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let error = BaseUrl::parse("http://user:hunter2@code/x@y").unwrap_err();
-        assert_eq!(error.url, "http://***@code/x@y");
+        for (text, shown) in [
+            ("http://user:hunter2@code/x", "http://***@code/x"),
+            ("http://user:hunt/er2@code", "http://***@code"),
+            ("http://user:hunt?er#2@code", "http://***@code"),
+            ("user:hunter2@code", "***@code"),
+        ] {
+            assert_eq!(BaseUrl::parse(text).unwrap_err().url, shown);
+        }
     }
 }

@@ -41,7 +41,7 @@ pub enum AttemptError {
         retry_after: Option<Duration>,
     },
     /// The archive that the descriptor describes is not there any more.
-    #[error("the archive was replaced while it was being downloaded")]
+    #[error("the archive that the descriptor names is not served any more")]
     Replaced,
     /// The descriptor cannot be used.
     #[error(transparent)]
@@ -115,8 +115,13 @@ pub enum AttemptError {
     #[error(transparent)]
     Install(#[from] InstallError),
     /// Time was up before it ended.
-    #[error("no attempt had failed yet, and the last one was not at its end")]
-    Unfinished,
+    #[error("{url} {}", how_far(*.came))]
+    Unfinished {
+        /// Of the server.
+        url: BaseUrl,
+        /// How many bytes of the archive are there, and how many it has; `None` where not even that is known.
+        came: Option<(u64, u64)>,
+    },
 }
 
 /// What an error says about the next attempt.
@@ -149,7 +154,7 @@ impl AttemptError {
             },
             Self::Status { status, .. } if may_pass(*status) => Outlook::Transient,
             Self::NotServed { .. } => Outlook::NotYet,
-            Self::Replaced | Self::Unfinished => Outlook::Transient,
+            Self::Replaced | Self::Unfinished { .. } => Outlook::Transient,
             Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
             Self::Frame { part } if *part == HEADER => Outlook::Damaged,
             Self::Status { .. }
@@ -182,7 +187,7 @@ impl AttemptError {
             | Self::Content { .. } => Exit::Data,
             Self::Unpack(error) => error.exit(),
             Self::Install(error) => error.exit(),
-            Self::Client(_) | Self::NotServed { .. } | Self::Replaced | Self::Unfinished => {
+            Self::Client(_) | Self::NotServed { .. } | Self::Replaced | Self::Unfinished { .. } => {
                 Exit::Unavailable
             }
         }
@@ -209,6 +214,13 @@ fn may_pass(status: StatusCode) -> bool {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         )
+}
+
+fn how_far(came: Option<(u64, u64)>) -> String {
+    match came {
+        Some((came, size)) => format!("had sent {came} of the archive's {size} bytes by then"),
+        None => "had not answered by then".into(),
+    }
 }
 
 fn served_instead(served: Option<Revision>) -> String {

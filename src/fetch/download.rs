@@ -81,6 +81,21 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// How far it is, if this is the end.
+    pub(super) fn unfinished(&self) -> AttemptError {
+        AttemptError::Unfinished {
+            url: self.client.url().clone(),
+            came: self.session.as_ref().map(|session| {
+                let descriptor = session.descriptor();
+                let came = match session.next_segment() {
+                    Some((_, segment)) => segment.offset,
+                    None => descriptor.size,
+                };
+                (came, descriptor.size)
+            }),
+        }
+    }
+
     /// Goes on where the last attempt ended.
     ///
     /// Dropping the future loses the bytes of one segment at most.

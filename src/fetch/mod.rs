@@ -37,8 +37,10 @@ use progress::{Phase, Progress};
 
 /// Damage that comes this often in a row does not come from the way.
 const MOST_DAMAGES: u32 = 5;
-/// Stands for no deadline: longer than anything runs, and short enough to be added to a clock.
+/// Stands for no deadline, and for any later one: longer than anything runs, and short enough to be added to a clock.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
+/// An attempt that was cut short after this long tells more than the failure of the one before.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// What was fetched, and what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,9 +113,9 @@ fn count(attempts: u32) -> String {
 
 /// Fetches a tree into a directory.
 ///
-/// An installation that an earlier run left unfinished is finished first. When this fails, the target holds what it held
-/// before, and nothing of the attempt is left; once the tree is complete, neither the token nor the deadline stops it from
-/// being installed. Dropping the future may leave threads behind that still write to the staging directory: cancel the
+/// An installation that an earlier run left unfinished is finished first. When this fails before the tree is complete, the
+/// target holds what it held before, and nothing of the attempt is left. Once it is complete, neither the token nor the
+/// deadline stops it from being installed; where that fails on its way, the next run finishes it. Dropping the future may leave threads behind that still write to the staging directory: cancel the
 /// token instead.
 pub async fn run(
     config: &FetchConfig,
@@ -189,11 +191,12 @@ async fn download_within(
     attempts: &mut u32,
 ) -> Result<Verified, FetchError> {
     let started = Instant::now();
-    let deadline = started + config.deadline.unwrap_or(FOREVER);
+    let deadline = started + config.deadline.map_or(FOREVER, |limit| limit.min(FOREVER));
     let mut streak = Streak::default();
-    let mut last = AttemptError::Unfinished;
+    let mut last: Option<AttemptError> = None;
     loop {
         *attempts += 1;
+        let begun = Instant::now();
         let done = download.segments_done();
         match timeout_at(deadline, download.attempt()).await {
             Ok(Ok(verified)) => return Ok(verified),
@@ -208,24 +211,25 @@ async fn download_within(
                 if error.outlook() == Outlook::Permanent {
                     return Err(FetchError::Failed(error));
                 }
-                if sentence(&last) != sentence(&error) {
-                    progress.log(|| warn!(error = %sentence(&error), "trying again"));
+                let text = sentence(&error);
+                if last.is_none_or(|last| sentence(&last) != text) {
+                    progress.log(|| warn!(error = %text, "trying again"));
                 }
-                last = error;
+                let pause =
+                    retry::delay(&error, streak.failures, started.elapsed(), fastrand::f64());
+                last = Some(error);
+                sleep_until(deadline.min(Instant::now() + pause)).await;
             }
+            Err(_) if begun.elapsed() >= TELLING => last = None,
             Err(_) => {}
         }
-        let pause = retry::delay(&last, streak.failures, started.elapsed(), fastrand::f64());
-        let next = Instant::now() + pause;
-        if next >= deadline {
-            sleep_until(deadline).await;
+        if Instant::now() >= deadline {
             return Err(FetchError::Deadline {
                 after: config.deadline.unwrap_or(FOREVER),
                 attempts: *attempts,
-                source: last,
+                source: last.unwrap_or_else(|| download.unfinished()),
             });
         }
-        sleep_until(next).await;
     }
 }
 

@@ -14,6 +14,8 @@ const REFUSED: Duration = Duration::from_millis(100);
 /// After this long, a server that refuses will probably do so for a while.
 const REFUSED_EAGERLY: Duration = Duration::from_secs(30);
 const REFUSED_LATER: Duration = Duration::from_secs(1);
+/// A server that wishes to be left alone for longer is asked all the same: it may have been restarted since.
+const LONGEST_WISH: Duration = Duration::from_hours(1);
 /// A thousand pods that wait for one name must not take the cluster's resolver down.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
@@ -24,7 +26,7 @@ const UNKNOWN: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn delay(error: &AttemptError, failures: u32, waited: Duration, random: f64) -> Duration {
     if let Some(wish) = error.retry_after().filter(|wish| !wish.is_zero()) {
-        return wish + wish.min(LONGEST).mul_f64(random);
+        return wish.min(LONGEST_WISH) + wish.min(LONGEST).mul_f64(random);
     }
     match error {
         AttemptError::Client(ClientError::Refused { .. }) if waited < REFUSED_EAGERLY => {
@@ -133,6 +135,7 @@ mod tests {
     fn the_servers_wish_is_honoured_and_spread() {
         check(&status(503, Some(2)), 1, 0, (2000, 4000));
         check(&status(503, Some(60)), 1, 0, (60_000, 65_000));
+        check(&status(503, Some(u64::MAX)), 1, 0, (3_600_000, 3_605_000));
         check(&status(503, Some(0)), 1, 0, (0, 50));
         check(&status(503, None), 1, 0, (0, 50));
     }

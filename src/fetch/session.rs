@@ -53,6 +53,8 @@ pub(super) struct Content {
 struct Compressed {
     bytes: Vec<u8>,
     raw_length: usize,
+    /// Memory to inflate into.
+    spare: Vec<u8>,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
         let compressed = Compressed {
             bytes,
             raw_length: usize::try_from(raw_length).expect("a descriptor bounds its segments"),
+            spare: Vec::new(),
         };
         if self.segments.send(compressed).await.is_err() {
             // Nobody takes segments any more: unpacking has failed.
@@ -166,6 +169,8 @@ struct Tar {
     /// How much of it was read.
     position: usize,
     crc: Crc,
+    /// Memory that was read through and can be filled again: to give it back and take it anew would leave holes.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Tar {
@@ -177,11 +182,12 @@ impl Tar {
         Ok(Self {
             segments,
             left,
-            inflating: Ordered::new(workers, |segment: Compressed| inflate_and_sum(&segment))?,
+            inflating: Ordered::new(workers, inflate_and_sum)?,
             in_work: 0,
             current: Vec::new(),
             position: 0,
             crc: Crc::new(),
+            spare: Vec::new(),
         })
     }
 
@@ -189,11 +195,12 @@ impl Tar {
     fn advance(&mut self) -> io::Result<Option<Vec<u8>>> {
         while self.left > 0 && !self.inflating.is_full() {
             // Wait for a segment only when there is nothing else to wait for.
-            let segment = match self.segments.try_recv() {
+            let mut segment = match self.segments.try_recv() {
                 Ok(segment) => segment,
                 Err(_) if self.in_work > 0 => break,
                 Err(_) => self.segments.blocking_recv().ok_or_else(abandoned)?,
             };
+            segment.spare = self.spare.pop().unwrap_or_default();
             self.inflating.give(segment);
             self.left -= 1;
             self.in_work += 1;
@@ -212,10 +219,12 @@ impl Tar {
 impl Read for Tar {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
+            self.spare.push(std::mem::take(&mut self.current));
+            self.position = 0;
             let Some(next) = self.advance()? else {
                 return Ok(0);
             };
-            (self.current, self.position) = (next, 0);
+            self.current = next;
         }
         let length = (&self.current[self.position..]).read(into)?;
         self.position += length;
@@ -223,8 +232,8 @@ impl Read for Tar {
     }
 }
 
-fn inflate_and_sum(segment: &Compressed) -> Result<(Vec<u8>, Crc), InflateError> {
-    let raw = inflate(&segment.bytes, segment.raw_length)?;
+fn inflate_and_sum(segment: Compressed) -> Result<(Vec<u8>, Crc), InflateError> {
+    let raw = inflate(&segment.bytes, segment.raw_length, segment.spare)?;
     let mut crc = Crc::new();
     crc.update(&raw);
     Ok((raw, crc))

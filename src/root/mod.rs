@@ -58,7 +58,7 @@ pub struct Status {
 }
 
 /// What a file system can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Something an archive can hold.
     Entry(EntryKind),
@@ -85,6 +85,12 @@ impl Root {
             directory,
             resolution: self.resolution,
         })
+    }
+
+    /// The handle itself, for what is done to an open directory.
+    #[must_use]
+    pub fn into_handle(self) -> File {
+        self.directory.into()
     }
 
     /// Opens a file to read it. Never waits for the writer of a pipe; what was opened may be anything but a link, so look

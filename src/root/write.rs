@@ -42,10 +42,19 @@ impl Root {
         Ok(rustix::fs::symlinkat(target, &parent, path.name())?)
     }
 
-    /// Sets a directory's permission bits as they are given.
+    /// Sets a directory's permission bits as they are given, also where they forbid its owner to open it.
     pub fn set_dir_mode(&self, path: &EntryPath, mode: u32) -> io::Result<()> {
-        let directory = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
-        Ok(rustix::fs::fchmod(directory, Mode::from_raw_mode(mode))?)
+        let mode = Mode::from_raw_mode(mode);
+        match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, 0) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let parent = self.parent_of(path)?;
+                // The call follows links. Who may not open the directory has no privileges: a link that somebody puts into
+                // its place leads to nothing but what is the caller's anyway.
+                rustix::fs::chmodat(parent.as_fd(), path.name(), mode, AtFlags::empty())?;
+                Ok(())
+            }
+            directory => Ok(rustix::fs::fchmod(directory?, mode)?),
+        }
     }
 
     /// Sets the time of the last change of anything, a link itself included; the time of the last access stays.
@@ -126,7 +135,7 @@ impl Root {
             return self.remove_file(path);
         }
         if status.mode & 0o700 != 0o700 {
-            self.unlock_dir(path)?;
+            self.set_dir_mode(path, 0o700)?;
         }
         for (name, _) in self.list(Some(path))? {
             if let Some(child) = EntryPath::child(Some(path), &name) {
@@ -134,15 +143,6 @@ impl Root {
             }
         }
         self.remove_dir(path)
-    }
-
-    /// Gives the owner back what is needed to empty a directory that cannot be opened as it is.
-    fn unlock_dir(&self, path: &EntryPath) -> io::Result<()> {
-        let parent = self.parent_of(path)?;
-        // The call follows links. The name was a directory a moment ago, and only who may write to the tree that is being
-        // removed could have put a link in its place.
-        rustix::fs::chmodat(parent.as_fd(), path.name(), Mode::RWXU, AtFlags::empty())?;
-        Ok(())
     }
 }
 

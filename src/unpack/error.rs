@@ -87,15 +87,7 @@ pub enum UnpackError {
         /// The file with which it goes beyond.
         path: EntryPath,
     },
-    /// The file system is full, or the quota is.
-    #[error("no space is left to write \"{path}\"")]
-    NoSpace {
-        /// What was being written.
-        path: EntryPath,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An entry cannot be written.
+    /// An entry cannot be written; most often since the file system is full.
     #[error("cannot write \"{path}\"")]
     Write {
         /// What was being written.
@@ -133,9 +125,7 @@ impl UnpackError {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::CannotCreate
             }
-            Self::NoSpace { .. } | Self::Write { .. } | Self::Listing(_) | Self::Threads(_) => {
-                Exit::Io
-            }
+            Self::Write { .. } | Self::Listing(_) | Self::Threads(_) => Exit::Io,
         }
     }
 
@@ -143,9 +133,6 @@ impl UnpackError {
     pub(super) fn write(path: &EntryPath, source: io::Error) -> Self {
         let path = path.clone();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::NoSpace { path, source }
-            }
             io::ErrorKind::InvalidFilename => Self::Name {
                 name: path.as_bytes().into(),
             },

@@ -109,8 +109,9 @@ fn path(name: &[u8], kind: EntryType) -> Result<EntryPath, UnpackError> {
 
 fn body(entry: &mut Entry<'_, impl Read>, path: &EntryPath) -> Result<Body, UnpackError> {
     let kind = entry.header().entry_type();
+    let is_sparse = is_sparse(entry)?;
     let body = match kind {
-        EntryType::Regular if !is_sparse(entry)? => {
+        EntryType::Regular if !is_sparse => {
             return Ok(Body::File { size: entry.size() });
         }
         EntryType::Directory => Body::Directory,
@@ -134,13 +135,26 @@ fn body(entry: &mut Entry<'_, impl Read>, path: &EntryPath) -> Result<Body, Unpa
 }
 
 /// Whether PAX attributes say that the content is a map of a sparse file and its pieces.
+///
+/// Fails where they cannot be read: the library would go by the header instead, and other readers by something else.
 fn is_sparse(entry: &mut Entry<'_, impl Read>) -> Result<bool, UnpackError> {
     let attributes = entry.pax_extensions().map_err(UnpackError::Malformed)?;
-    Ok(attributes
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|attribute| attribute.key_bytes().starts_with(b"GNU.sparse.")))
+    let mut is_sparse = false;
+    for attribute in attributes.into_iter().flatten() {
+        let attribute = attribute.map_err(UnpackError::Malformed)?;
+        let is_number = || {
+            attribute
+                .value()
+                .is_ok_and(|value| value.parse::<u64>().is_ok())
+        };
+        if attribute.key_bytes() == b"size" && !is_number() {
+            return Err(UnpackError::Malformed(io::Error::other(
+                "a size is no number",
+            )));
+        }
+        is_sparse |= attribute.key_bytes().starts_with(b"GNU.sparse.");
+    }
+    Ok(is_sparse)
 }
 
 fn hard_link(entry: &Entry<'_, impl Read>, path: &EntryPath) -> Result<EntryPath, UnpackError> {

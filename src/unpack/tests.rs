@@ -254,6 +254,23 @@ fn a_sparse_file_in_pax_form_is_refused() {
 }
 
 #[test]
+fn pax_attributes_that_cannot_be_read_are_refused() {
+    for attribute in [
+        &b"11 size=-1\n"[..],
+        b"12 size=abc\n",
+        b"999 path=a\n",
+        b"0 path=a\n",
+        b"path\n",
+    ] {
+        let error = refused(&archive(|tar| {
+            append(tar, EntryType::XHeader, b"x", b"", attribute);
+            file(tar, "a");
+        }));
+        assert!(matches!(error, UnpackError::Malformed(_)), "{error:?}");
+    }
+}
+
+#[test]
 fn links_without_a_target_and_links_with_content_are_refused() {
     refused(&archive(|tar| link(tar, EntryType::Symlink, "a", "")));
     refused(&archive(|tar| {

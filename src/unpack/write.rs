@@ -45,6 +45,8 @@ struct Batch {
 struct Written {
     first: usize,
     digests: Vec<Digest>,
+    /// The memory of its contents, to be filled again.
+    spare: Vec<u8>,
 }
 
 impl Writer {
@@ -52,7 +54,7 @@ impl Writer {
         let root = Arc::clone(&into);
         Ok(Self {
             into,
-            threads: Ordered::new(workers, move |batch| write_batch(&root, &batch))?,
+            threads: Ordered::new(workers, move |batch| write_batch(&root, batch))?,
             batch: Batch::default(),
             digests: Vec::new(),
         })
@@ -123,10 +125,10 @@ impl Writer {
         if self.batch.files.is_empty() {
             return Ok(());
         }
+        self.threads.give(std::mem::take(&mut self.batch));
         while self.threads.is_full() {
             self.take_digests()?;
         }
-        self.threads.give(std::mem::take(&mut self.batch));
         Ok(())
     }
 
@@ -141,7 +143,15 @@ impl Writer {
         let Some(written) = self.threads.take() else {
             return Ok(false);
         };
-        let Written { first, digests } = written?;
+        let Written {
+            first,
+            digests,
+            mut spare,
+        } = written?;
+        if self.batch.files.is_empty() {
+            spare.clear();
+            self.batch.contents = spare;
+        }
         for (slot, digest) in self.digests[first..].iter_mut().zip(digests) {
             *slot = Some(digest);
         }
@@ -149,7 +159,7 @@ impl Writer {
     }
 }
 
-fn write_batch(into: &Root, batch: &Batch) -> Result<Written, UnpackError> {
+fn write_batch(into: &Root, batch: Batch) -> Result<Written, UnpackError> {
     let mut digests = Vec::with_capacity(batch.files.len());
     let mut rest = &batch.contents[..];
     for (file, length) in &batch.files {
@@ -164,6 +174,7 @@ fn write_batch(into: &Root, batch: &Batch) -> Result<Written, UnpackError> {
     Ok(Written {
         first: batch.first,
         digests,
+        spare: batch.contents,
     })
 }
 

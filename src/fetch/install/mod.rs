@@ -5,7 +5,7 @@
 //! TARGET/.code-revision             the revision that the target holds; absent while it changes
 //! TARGET/.code-fetch/installed      the listing of that revision: what may be removed by the next one
 //! TARGET/.code-fetch/staging/tree   an archive that is being unpacked
-//! TARGET/.code-fetch/staging/listing, directories, ready
+//! TARGET/.code-fetch/staging/listing, directories, revision, ready
 //! ```
 //!
 //! A tree is staged completely before the target changes. Then `ready` is written, and from there on the installation only
@@ -18,8 +18,9 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,19 +28,20 @@ use tracing::info;
 
 use super::session::Staging;
 use crate::digest::Revision;
-use crate::entry::EntryPath;
+use crate::entry::{EntryKind, EntryPath};
 use crate::exit::Exit;
-use crate::root::{Existing, Root};
+use crate::root::{Existing, Root, status_of};
 use crate::unpack::Unpacked;
 use place::Placement;
 
 const HIDDEN: &str = ".code-fetch";
 const REVISION: &str = ".code-revision";
-const NEW_REVISION: &str = ".code-fetch/revision";
+const NEW_REVISION: &str = ".code-fetch/staging/revision";
 const INSTALLED: &str = ".code-fetch/installed";
 const STAGING: &str = ".code-fetch/staging";
 const TREE: &str = ".code-fetch/staging/tree";
 const LISTING: &str = ".code-fetch/staging/listing";
+const JOINED: &str = ".code-fetch/staging/joined";
 const DIRECTORIES: &str = ".code-fetch/staging/directories";
 const READY: &str = ".code-fetch/staging/ready";
 const NOT_YET_READY: &str = ".code-fetch/staging/ready.new";
@@ -58,6 +60,14 @@ pub enum InstallError {
     #[error("cannot use {} as target", .path.display())]
     Target {
         /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What an earlier run has left in the target is not for this one.
+    #[error("cannot use {}, which should be a directory of this user's own", .path.display())]
+    Hidden {
+        /// The hidden directory.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -101,7 +111,7 @@ impl InstallError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Target { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
+            Self::Target { .. } | Self::Hidden { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
             Self::Busy { .. } => Exit::Busy,
             Self::Reserved { .. } => Exit::Data,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -135,17 +145,7 @@ impl Target {
             _ => {}
         }
         let root = Root::open(path).map_err(failed)?;
-        match root.create_dir(&own(HIDDEN), 0o700) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed(error));
-            }
-            _ => {}
-        }
-        let lock = root.open_file(&own(HIDDEN)).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => InstallError::Busy { path: path.into() },
-            TryLockError::Error(error) => failed(error),
-        })?;
+        let lock = lock(&root, path)?;
         let target = Self { root, _lock: lock };
         target.recover()?;
         Ok(target)
@@ -200,10 +200,28 @@ impl Target {
             info!(revision = %revision.revision, "finished an installation that was interrupted");
             return Ok(());
         }
-        // The target may be half changed, so it does not hold what it says.
+        // The target may be half changed, so it does not hold what it says, and may hold what either listing has.
         self.remove(REVISION)?;
+        self.join_listings()?;
         self.remove(READY)?;
         self.discard()
+    }
+
+    /// Records what a half installed tree may have put into the target, besides what was there before.
+    fn join_listings(&self) -> Result<(), InstallError> {
+        let [installed, listing] = [INSTALLED, LISTING].map(|name| self.recorded(name));
+        let joined = installed.chain(listing).collect::<BTreeSet<_>>();
+        self.remove(JOINED)?;
+        record::write_entries(&joined, BufWriter::new(self.create(JOINED)?))
+            .map_err(InstallError::io("write", &own(JOINED)))?;
+        self.rename(JOINED, INSTALLED)
+    }
+
+    /// The entries of one of our listings; none where it is missing.
+    fn recorded(&self, name: &str) -> impl Iterator<Item = (EntryPath, EntryKind)> + use<> {
+        let file = self.root.open_file(&own(name)).ok();
+        file.into_iter()
+            .flat_map(|file| record::entries(BufReader::new(file)))
     }
 
     /// From here on there is no way back.
@@ -215,33 +233,32 @@ impl Target {
             revision: unpacked.revision,
             boot: boot_id(),
         };
+        self.write(NEW_REVISION, &format!("{}\n", marker.revision))?;
         self.write(NOT_YET_READY, &marker.to_text())?;
         self.rename(NOT_YET_READY, READY)
     }
 
-    /// Does all that is left to do. Every step may have been done already, or half.
+    /// Does all that is left to do. Every step may have been done already, or half. What it writes was written before it
+    /// began: a disk that is full does not stop it.
     ///
     /// `step` is called before each change; it fails in tests, as a killed process would.
     fn roll_forward(
         &self,
         step: &mut dyn FnMut() -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
-        let marker = self.read(READY)?.unwrap_or_default();
         step()?;
-        self.remove(REVISION)?;
+        if self.root.status(Some(&own(NEW_REVISION))).is_ok() {
+            self.remove(REVISION)?;
+        }
         let mut placement = self.place(step)?;
         placement.remove_what_is_gone()?;
         placement.move_in()?;
         placement.close_directories()?;
-        step()?;
-        if self.root.status(Some(&own(LISTING))).is_ok() {
-            self.rename(LISTING, INSTALLED)?;
-        }
-        step()?;
-        if let Some(marker) = Marker::parse(&marker) {
-            self.remove(NEW_REVISION)?;
-            self.write(NEW_REVISION, &format!("{}\n", marker.revision))?;
-            self.rename(NEW_REVISION, REVISION)?;
+        for (staged, name) in [(LISTING, INSTALLED), (NEW_REVISION, REVISION)] {
+            step()?;
+            if self.root.status(Some(&own(staged))).is_ok() {
+                self.rename(staged, name)?;
+            }
         }
         step()?;
         self.remove(READY)?;
@@ -306,6 +323,37 @@ impl Target {
         self.root
             .rename(&own(from), &self.root, &own(to), Existing::Replace)
             .map_err(InstallError::io("write", &own(to)))
+    }
+}
+
+/// Makes the hidden directory and locks it.
+fn lock(root: &Root, path: &Path) -> Result<File, InstallError> {
+    let failed = |source| InstallError::Hidden {
+        path: path.join(HIDDEN),
+        source,
+    };
+    loop {
+        match root.create_dir(&own(HIDDEN), 0o700) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(InstallError::Target {
+                    path: path.into(),
+                    source: error,
+                });
+            }
+            _ => {}
+        }
+        let lock = root.open_dir(&own(HIDDEN)).map_err(failed)?.into_handle();
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => InstallError::Busy { path: path.into() },
+            TryLockError::Error(error) => failed(error),
+        })?;
+        // The one who held it before may have removed it: then nobody else would see this lock.
+        let locked = status_of(&lock).map_err(failed)?.stamp.inode;
+        match root.status(Some(&own(HIDDEN))) {
+            Ok(found) if found.stamp.inode == locked => return Ok(lock),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Each step looks at what it finds, and so can be repeated. No link in the target is ever followed.
 
-use std::collections::HashMap;
-use std::io::{self, BufReader};
+use std::collections::HashSet;
+use std::io;
 
 use rustix::io::Errno;
 
-use super::record::{entries, read_directories};
+use super::record::read_directories;
 use super::{DIRECTORIES, HIDDEN, INSTALLED, InstallError, LISTING, REVISION, Target, own};
 use crate::entry::{EntryKind, EntryPath, Timestamp};
 use crate::root::{Existing, Kind, Root, Status};
@@ -44,6 +44,13 @@ impl<'a> Placement<'a> {
                 return Err(InstallError::Reserved { name });
             }
         }
+        if self
+            .found(&own(REVISION))?
+            .is_some_and(|found| found.kind == DIRECTORY)
+        {
+            let is_directory = io::ErrorKind::IsADirectory.into();
+            return Err(InstallError::io("replace", &own(REVISION))(is_directory));
+        }
         let mut recorded = None;
         self.check_beneath(None, &mut recorded)
     }
@@ -51,7 +58,7 @@ impl<'a> Placement<'a> {
     fn check_beneath(
         &self,
         directory: Option<&EntryPath>,
-        recorded: &mut Option<HashMap<EntryPath, EntryKind>>,
+        recorded: &mut Option<HashSet<(EntryPath, Kind)>>,
     ) -> Result<(), InstallError> {
         for (path, staged) in list(&self.tree, directory)? {
             let found = self.found(&path)?;
@@ -61,7 +68,12 @@ impl<'a> Placement<'a> {
             if staged.kind == DIRECTORY {
                 self.check_beneath(Some(&path), recorded)?;
             } else {
-                let recorded = recorded.get_or_insert_with(|| self.recorded(INSTALLED).collect());
+                let recorded = recorded.get_or_insert_with(|| {
+                    let installed = self.target.recorded(INSTALLED);
+                    installed
+                        .map(|(path, kind)| (path, Kind::Entry(kind)))
+                        .collect()
+                });
                 self.check_all_recorded(&path, &path, recorded)?;
             }
         }
@@ -73,17 +85,18 @@ impl<'a> Placement<'a> {
         &self,
         top: &EntryPath,
         directory: &EntryPath,
-        recorded: &HashMap<EntryPath, EntryKind>,
+        recorded: &HashSet<(EntryPath, Kind)>,
     ) -> Result<(), InstallError> {
         for (path, found) in list(self.root, Some(directory))? {
-            if recorded.get(&path).map(|kind| Kind::Entry(*kind)) != Some(found.kind) {
+            let entry = (path, found.kind);
+            if !recorded.contains(&entry) {
                 return Err(InstallError::InTheWay {
                     directory: top.clone(),
-                    entry: path,
+                    entry: entry.0,
                 });
             }
             if found.kind == DIRECTORY {
-                self.check_all_recorded(top, &path, recorded)?;
+                self.check_all_recorded(top, &entry.0, recorded)?;
             }
         }
         Ok(())
@@ -97,10 +110,11 @@ impl<'a> Placement<'a> {
         }
         for (path, kind) in self.gone().into_iter().rev() {
             (self.step)()?;
-            let removed = match kind {
-                EntryKind::Directory => self.root.remove_dir(&path),
-                EntryKind::File | EntryKind::Symlink => self.root.remove_file(&path),
-            };
+            let mut removed = self.remove(&path, kind);
+            if is_denied(&removed) {
+                self.open_parent(&path)?;
+                removed = self.remove(&path, kind);
+            }
             match removed {
                 Err(error) if !is_somebody_elses(&error) => {
                     return Err(InstallError::io("remove", &path)(error));
@@ -111,14 +125,33 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
+    fn remove(&self, path: &EntryPath, kind: EntryKind) -> io::Result<()> {
+        match kind {
+            EntryKind::Directory => self.root.remove_dir(path),
+            EntryKind::File | EntryKind::Symlink => self.root.remove_file(path),
+        }
+    }
+
+    /// Lets the owner change what lies in the directory of this entry, and in all that lead to it.
+    fn open_parent(&self, path: &EntryPath) -> Result<(), InstallError> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        self.open_parent(&parent)?;
+        match self.found(&parent)? {
+            Some(found) if found.kind == DIRECTORY => open_up(self.root, &parent, &found),
+            _ => Ok(()),
+        }
+    }
+
     /// What is in the old listing and not in the new one: both are in the same order.
     ///
     /// A directory in whose place a file comes is gone, too. A file in whose place something else comes is not: it may
     /// be the new one already.
     fn gone(&self) -> Vec<(EntryPath, EntryKind)> {
-        let mut new = self.recorded(LISTING).peekable();
+        let mut new = self.target.recorded(LISTING).peekable();
         let mut gone = Vec::new();
-        for (path, kind) in self.recorded(INSTALLED) {
+        for (path, kind) in self.target.recorded(INSTALLED) {
             while new.next_if(|new| new.0 < path).is_some() {}
             let stays = new.peek().is_some_and(|new| {
                 new.0 == path && (kind != EntryKind::Directory || new.1 == EntryKind::Directory)
@@ -177,7 +210,10 @@ impl<'a> Placement<'a> {
         for Directory { path, mode, mtime } in directories.into_iter().rev() {
             let failed = InstallError::io("set the mode and time of", &path);
             (self.step)()?;
-            self.close(&path, mode, mtime).map_err(failed)?;
+            match self.close(&path, mode, mtime) {
+                Err(error) if !is_somebody_elses(&error) => return Err(failed(error)),
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -192,12 +228,6 @@ impl<'a> Placement<'a> {
             Some(mtime) if found.stamp.mtime != mtime => self.root.set_mtime(path, mtime),
             _ => Ok(()),
         }
-    }
-
-    fn recorded(&self, name: &str) -> impl Iterator<Item = (EntryPath, EntryKind)> + use<> {
-        let file = self.root.open_file(&own(name)).ok();
-        file.into_iter()
-            .flat_map(|file| entries(BufReader::new(file)))
     }
 
     fn staged(&self, path: &EntryPath) -> Result<Option<Status>, InstallError> {
@@ -240,7 +270,11 @@ fn open_up(root: &Root, path: &EntryPath, status: &Status) -> Result<(), Install
         .map_err(InstallError::io("open", path))
 }
 
-/// Whether a name that is to be removed has vanished, or belongs to an application by now.
+fn is_denied(result: &io::Result<()>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// Whether a name that was ours has vanished, or belongs to an application by now.
 fn is_somebody_elses(error: &io::Error) -> bool {
     matches!(
         error.kind(),

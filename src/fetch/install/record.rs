@@ -1,8 +1,10 @@
 //! What the target remembers: the listing of the tree it holds, and how directories are to be left.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 
-use crate::entry::{EntryKind, EntryPath, Timestamp};
+use crate::entry::{EntryKind, EntryPath, Mode, Modes, Timestamp};
+use crate::listing::{Line, ListingWriter};
 use crate::unpack::Directory;
 
 /// The entries of a listing in their order. A line that is none ends it: the record is ours, and what cannot be read of it
@@ -50,6 +52,24 @@ fn unescape(text: &[u8]) -> Option<Vec<u8>> {
     Some(path)
 }
 
+/// Writes entries down, as [`entries`] reads them; digests and modes are not known.
+pub(super) fn write_entries(
+    recorded: &BTreeSet<(EntryPath, EntryKind)>,
+    out: impl Write,
+) -> io::Result<()> {
+    let mut listing = ListingWriter::new(out);
+    for (path, kind) in recorded {
+        listing.add(&Line {
+            kind: *kind,
+            mode: Mode::new(*kind, 0, Modes::Normal),
+            digest: None,
+            path,
+        })?;
+    }
+    let (_, _, mut out) = listing.finish();
+    out.flush()
+}
+
 /// Writes directories down: mode, time and path, and a NUL behind each.
 pub(super) fn write_directories(directories: &[Directory], mut out: impl Write) -> io::Result<()> {
     for Directory { path, mode, mtime } in directories {
@@ -90,8 +110,6 @@ fn directory(line: &[u8]) -> Option<Directory> {
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::entry::{Mode, Modes};
-    use crate::listing::{Line, ListingWriter};
 
     #[test]
     fn a_listing_is_read_as_it_was_written() {

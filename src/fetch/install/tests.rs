@@ -2,6 +2,8 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
 use super::*;
 use crate::exit::Exit;
 use crate::unpack::{Limits, unpack};
@@ -68,15 +70,44 @@ fn describe(root: &Path) -> Vec<String> {
     found
 }
 
-struct Place(tempfile::TempDir);
+/// A thread that keeps to the modes of files, as it would without the privileges of root, until this is dropped.
+struct Unprivileged(CapabilitySets);
+
+impl Unprivileged {
+    fn new() -> Self {
+        let all = capabilities(None).unwrap();
+        let none = CapabilitySet::empty();
+        let without = CapabilitySets {
+            effective: none,
+            ..all
+        };
+        set_capabilities(None, without).unwrap();
+        Self(all)
+    }
+}
+
+impl Drop for Unprivileged {
+    fn drop(&mut self) {
+        set_capabilities(None, self.0).unwrap();
+    }
+}
+
+/// Where a test installs. What closed directories hold can be removed once the privileges are back.
+struct Place {
+    _unprivileged: Unprivileged,
+    directory: tempfile::TempDir,
+}
 
 impl Place {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self {
+            _unprivileged: Unprivileged::new(),
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn path(&self) -> PathBuf {
-        self.0.path().join("target")
+        self.directory.path().join("target")
     }
 
     fn open(&self) -> Target {
@@ -84,7 +115,7 @@ impl Place {
     }
 
     fn stage(&self, target: &Target, things: Things) -> Unpacked {
-        let source = tempfile::tempdir_in(self.0.path()).unwrap();
+        let source = tempfile::tempdir_in(self.directory.path()).unwrap();
         make(source.path(), things);
         let mut tar = tar::Builder::new(Vec::new());
         tar.follow_symlinks(false);
@@ -204,7 +235,7 @@ fn what_applications_made_stays() {
 fn an_unrecorded_file_or_link_is_replaced_and_never_followed() {
     let place = Place::new();
     fs::create_dir(place.path()).unwrap();
-    let outside = place.0.path().join("outside");
+    let outside = place.directory.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("same"), "outside").unwrap();
     symlink(&outside, place.path().join("a")).unwrap();
@@ -314,6 +345,88 @@ fn what_was_ready_in_another_boot_is_not_trusted() {
 }
 
 #[test]
+fn what_another_boot_left_half_installed_is_removed_by_a_later_tree() {
+    let place = Place::new();
+    place.install(OLD).unwrap();
+    let target = place.open();
+    let unpacked = place.stage(&target, NEW);
+    target.make_ready(&unpacked).unwrap();
+    let mut left = 12;
+    let interrupted = target.roll_forward(&mut || {
+        left -= 1;
+        match left {
+            0 => Err(InstallError::Reserved { name: "killed" }),
+            _ => Ok(()),
+        }
+    });
+    assert!(interrupted.is_err() && place.path().join("a/deep/file").exists());
+    target.remove(READY).unwrap();
+    let marker = Marker {
+        revision: unpacked.revision,
+        boot: "another".into(),
+    };
+    target.write(READY, &marker.to_text()).unwrap();
+    drop(target);
+    place.install(&[("kind", File("alone"))]).unwrap();
+    let mut found = place.names();
+    found.retain(|name| !name.starts_with(REVISION));
+    assert_eq!(found, ["kind alone"]);
+}
+
+#[test]
+fn a_directory_where_the_revision_belongs_is_no_reason_to_begin() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().join(REVISION)).unwrap();
+    let error = place.install(NEW).unwrap_err();
+    assert!(error.to_string().contains(REVISION), "{error}");
+    assert_eq!(
+        place.names(),
+        [format!(
+            "{REVISION} 40755 at {}",
+            fs::metadata(place.path().join(REVISION)).unwrap().mtime()
+        )]
+    );
+    assert!(!place.path().join(HIDDEN).exists());
+}
+
+#[test]
+fn a_directory_that_vanishes_at_the_end_does_not_hold_up_the_installation() {
+    let place = Place::new();
+    let target = place.open();
+    let unpacked = place.stage(&target, NEW);
+    target.make_ready(&unpacked).unwrap();
+    let link = place.path().join("link");
+    target
+        .roll_forward(&mut || {
+            drop(fs::remove_dir_all(&link));
+            Ok(())
+        })
+        .unwrap();
+    assert!(place.path().join("a/same").exists());
+}
+
+#[test]
+fn a_hidden_directory_that_is_none_of_ours_is_named() {
+    type Plant = fn(&Path);
+    let plants: [Plant; 3] = [
+        |path| symlink("/tmp", path).unwrap(),
+        |path| fs::write(path, "").unwrap(),
+        |path| {
+            fs::create_dir(path).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
+        },
+    ];
+    for plant in plants {
+        let place = Place::new();
+        fs::create_dir(place.path()).unwrap();
+        plant(&place.path().join(HIDDEN));
+        let error = Target::open(&place.path()).unwrap_err();
+        assert_eq!(error.exit(), Exit::CannotCreate);
+        assert!(error.to_string().contains(HIDDEN), "{error}");
+    }
+}
+
+#[test]
 fn only_one_process_installs_at_a_time() {
     let place = Place::new();
     let _first = place.open();
@@ -324,8 +437,8 @@ fn only_one_process_installs_at_a_time() {
 #[test]
 fn what_cannot_be_a_target_is_named() {
     let place = Place::new();
-    let missing = place.0.path().join("missing/target");
-    let file = place.0.path().join("file");
+    let missing = place.directory.path().join("missing/target");
+    let file = place.directory.path().join("file");
     fs::write(&file, "").unwrap();
     for path in [missing, file] {
         let error = Target::open(&path).unwrap_err();
