@@ -184,7 +184,7 @@ fn inflating_a_segment(bencher: Bencher<'_, '_>) {
     let bytes = deflate(6, job).bytes;
     bencher
         .counter(BytesCount::new(raw_length))
-        .bench(|| inflate(&bytes, raw_length).unwrap());
+        .bench(|| inflate(&bytes, raw_length, Vec::new()).unwrap());
 }
 
 /// The whole tar into an empty directory, with one and with two threads that write.

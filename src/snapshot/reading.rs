@@ -1,20 +1,14 @@
-//! What the entries of a tree hold: contents read whole or not at all, digests, and the listing made of them.
-//!
-//! A file counts as read only if nobody wrote to it meanwhile: its stamp is the same before and after, and its last change
-//! lay long enough back, before the first byte was read, that a further one would have shown in the stamp. Otherwise it is
-//! torn. So each file in a snapshot is one that the file system really held at one moment (but for writers through shared
-//! memory maps, whose changes show in no stamp).
+//! One file, read from its first byte to its last, or found torn.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::time::ClockId;
 
-use crate::digest::{Digest, Hasher, Revision};
-use crate::entry::{EntryKind, EntryPath, Mode, Modes, Stamp, Timestamp};
-use crate::listing::{Line, ListingWriter};
+use crate::digest::{Digest, Hasher};
+use crate::entry::{EntryKind, EntryPath, Stamp, Timestamp};
 use crate::root::{Kind, Root, Status, status_of};
 use crate::tree::{Denied, Entry, Found};
 
@@ -23,8 +17,6 @@ use crate::tree::{Denied, Entry, Found};
 const TICK: Duration = Duration::from_millis(20);
 /// The same on file systems that keep whole seconds or even pairs of them.
 const COARSE_TICK: Duration = Duration::from_secs(2);
-/// How many bytes are read at once where only their digest is wanted.
-const READ_AT_ONCE: u64 = 256 << 10;
 /// How often a file is given time to settle before it is taken for one that never does.
 const PAUSES: u32 = 5;
 
@@ -105,6 +97,12 @@ impl<'a> Reading<'a> {
     #[must_use]
     pub fn mtime(&self) -> Timestamp {
         self.before.stamp.mtime
+    }
+
+    /// How many bytes are still to be read.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
     }
 
     /// Appends the next bytes, `length` of them or up to the end.
@@ -212,116 +210,6 @@ fn failed(root: &Root, path: &EntryPath, source: io::Error) -> ReadError {
             path: path.clone(),
             source,
         },
-    }
-}
-
-/// What a tree held: the identity of its content, and how much it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The identity.
-    pub revision: Revision,
-    /// Length of the listing in bytes.
-    pub listing_size: u64,
-    /// Directories, files and links.
-    pub entries: u64,
-    /// Files alone.
-    pub files: u64,
-}
-
-/// Builds a [`Snapshot`] entry by entry, in the order of their paths, and writes its listing on the way.
-#[derive(Debug)]
-pub struct SnapshotWriter<W: Write> {
-    listing: ListingWriter<W>,
-    modes: Modes,
-    entries: u64,
-    files: u64,
-}
-
-impl<W: Write> SnapshotWriter<W> {
-    /// Begins an empty snapshot whose listing goes to `listing`.
-    pub fn new(listing: W, modes: Modes) -> Self {
-        Self {
-            listing: ListingWriter::new(listing),
-            modes,
-            entries: 0,
-            files: 0,
-        }
-    }
-
-    /// Adds a directory or a link. Fails only if the listing cannot be written, as [`Self::add_file`] does.
-    pub fn add(&mut self, entry: &Entry) -> io::Result<()> {
-        let digest = match &entry.found {
-            Found::Symlink(target) => Some(Digest::of(target)),
-            Found::Directory | Found::File { .. } => None,
-        };
-        self.add_line(&entry.path, entry.kind(), entry.mode, digest)
-    }
-
-    /// Adds a file that was read whole.
-    pub fn add_file(&mut self, path: &EntryPath, mode: u32, content: Digest) -> io::Result<()> {
-        self.files += 1;
-        self.add_line(path, EntryKind::File, mode, Some(content))
-    }
-
-    /// Reads an entry for its digest alone, and adds it; `false` if it was told to end early, and did.
-    ///
-    /// # Panics
-    ///
-    /// If the listing cannot be written: it should go to memory.
-    pub fn read_and_add(
-        &mut self,
-        root: &Root,
-        entry: &Entry,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<bool, ReadError> {
-        const IN_MEMORY: &str = "memory takes every write";
-        let Found::File { .. } = entry.found else {
-            self.add(entry).expect(IN_MEMORY);
-            return Ok(true);
-        };
-        let mut reading = Reading::begin(root, entry)?;
-        let (mode, mut buffer) = (reading.mode(), Vec::new());
-        while reading.left > 0 {
-            if cancelled() {
-                return Ok(false);
-            }
-            buffer.clear();
-            reading.read(READ_AT_ONCE, &mut buffer)?;
-        }
-        self.add_file(&entry.path, mode, reading.finish()?)
-            .expect(IN_MEMORY);
-        Ok(true)
-    }
-
-    /// The snapshot, and the listing's writer, not flushed.
-    pub fn finish(self) -> (Snapshot, W) {
-        let (revision, listing_size, listing) = self.listing.finish();
-        (
-            Snapshot {
-                revision,
-                listing_size,
-                entries: self.entries,
-                files: self.files,
-            },
-            listing,
-        )
-    }
-
-    fn add_line(
-        &mut self,
-        path: &EntryPath,
-        kind: EntryKind,
-        mode: u32,
-        digest: Option<Digest>,
-    ) -> io::Result<()> {
-        self.entries += 1;
-        let mode = Mode::new(kind, mode, self.modes);
-        self.listing.add(&Line {
-            kind,
-            mode,
-            digest,
-            path,
-        })
     }
 }
 
