@@ -143,7 +143,9 @@ fn to_file(
     builder
         .prefix(".code-pack-")
         .permissions(Permissions::from_mode(0o666));
-    let staged = builder.tempfile_in(directory).map_err(no_place)?;
+    // The error would tell the name of a file that is there no longer.
+    let staged = builder.tempfile_in(directory);
+    let staged = staged.map_err(|error| no_place(error.kind().into()))?;
 
     // Both may lie in the tree that is packed.
     let own = [staged.path(), path];
@@ -185,16 +187,15 @@ fn list(
     out.write_all(&listing).map_err(PackError::Output)
 }
 
-/// One path a line, a tab, and the rule. Opens no file but those with rules and those that a rule looks into.
+/// One path a line, a tab, and the rule.
 fn list_excluded(
     config: &TreeConfig,
     out: impl Write,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), PackError> {
     let source = Source::new(config, Vec::new())?;
-    let (_, tree) = build::look(&source, cancelled)?;
     let mut out = BufWriter::new(out);
-    for LeftOut { path, rule } in &tree.left_out {
+    for LeftOut { path, rule } in build::left_out(&source, cancelled)? {
         writeln!(out, "{path}\t{rule}").map_err(PackError::Output)?;
     }
     out.flush().map_err(PackError::Output)

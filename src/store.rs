@@ -94,7 +94,8 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
         source,
     })?;
     let uid = rustix::process::geteuid().as_raw();
-    let ours = metadata.is_dir() && metadata.uid() == uid && metadata.mode() & 0o022 == 0;
+    let others_may = metadata.mode().trailing_zeros() < 6;
+    let ours = metadata.is_dir() && metadata.uid() == uid && !others_may;
     if ours {
         Ok(())
     } else {
@@ -173,6 +174,11 @@ impl Store {
             archive: open("archive")?,
             listing: open("listing")?,
         })
+    }
+
+    /// Gives back the disk space of a build that failed. What cannot be removed is overwritten by the next one.
+    pub fn discard_staged(&self) {
+        drop(empty(&self.staging()));
     }
 
     /// Gives staged files their names and takes all others away; downloads that run on those keep them open.
@@ -300,6 +306,16 @@ mod tests {
         assert_eq!(names(&directory.path().join("staging")).len(), 0);
         assert_eq!(&*first.archive().read_at(0, 5).unwrap(), b"first");
         assert_eq!(&*second.archive().read_at(0, 6).unwrap(), b"second");
+    }
+
+    #[test]
+    fn a_build_that_failed_leaves_nothing_and_is_followed_by_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::try_open(directory.path()).unwrap().unwrap();
+        drop(store.stage().unwrap());
+        store.discard_staged();
+        assert_eq!(names(&directory.path().join("staging")).len(), 0);
+        keep(&store, b"next");
     }
 
     #[test]

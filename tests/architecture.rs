@@ -41,7 +41,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "publication",
         &[
-            "archive", "artifact", "config", "digest", "exit", "root", "snapshot", "store", "tree",
+            "archive", "artifact", "config", "digest", "entry", "exit", "root", "snapshot",
+            "store", "tree",
         ],
     ),
     ("listen", &[]),

@@ -94,11 +94,13 @@ fn an_entry_that_may_not_be_read_is_named_with_its_owner() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("root");
     fs::create_dir(&root).unwrap();
+    fs::create_dir(root.join("lost+found")).unwrap();
     for name in ["public", "private"] {
         fs::write(root.join(name), name).unwrap();
     }
     fs::create_dir(root.join("closed")).unwrap();
     for (name, mode) in [
+        ("lost+found", 0o000),
         ("private", 0o000),
         ("closed", 0o000),
         ("", 0o755),
@@ -136,6 +138,11 @@ fn an_entry_that_may_not_be_read_is_named_with_its_owner() {
         listing.ends_with("  public\n") && listing.lines().count() == 1,
         "{listing}"
     );
+    let excluded = ["pack", "root", "--list-excluded", "--unreadable=skip"];
+    let output = as_nobody(&excluded, directory.path()).unwrap();
+    let excluded = String::from_utf8(output.stdout).unwrap();
+    let expected = "closed\tunreadable\nlost+found\tdefault /lost+found\nprivate\tunreadable\n";
+    assert_eq!(excluded, expected);
 }
 
 #[test]

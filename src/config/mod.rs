@@ -135,6 +135,7 @@ enum LogFormatArg {
     /// Text on a terminal, JSON elsewhere
     #[default]
     Auto,
+    /// For people
     Text,
     /// An object a line
     Json,

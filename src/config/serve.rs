@@ -26,7 +26,7 @@ pub(super) struct ServeArgs {
     state_dir: Option<PathBuf>,
 
     /// How many connections may be open at a time; more of them wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = 2000, env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 500, env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 
     /// How long a client may take to send the head of a request

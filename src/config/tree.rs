@@ -71,6 +71,7 @@ enum UnreadableArg {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum ModesArg {
+    /// The same for everybody who checks out the same code
     #[default]
     Normal,
     /// As found, but for set-id and sticky bits

@@ -15,9 +15,9 @@ use crate::artifact::Representation;
 
 /// How much is read at once, and so what a download holds in memory: enough that the way to another thread is cheap beside
 /// the read, little beside what a server of thousands of connections may use.
-const PIECE: u64 = 64 << 10;
+const PIECE: u64 = 32 << 10;
 
-/// How long a read may take. A volume that needs longer for 64 KiB has gone away, and may never answer.
+/// How long a read may take. A volume that needs longer for 32 KiB has gone away, and may never answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A range of a representation's bytes.
@@ -187,11 +187,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_length_still_to_come_is_told_exactly() {
-        let representation = representation(&bytes(100_000), 100_000);
-        let mut body = FileBody::new(representation, 0..100_000);
+        let representation = representation(&bytes(50_000), 50_000);
+        let mut body = FileBody::new(representation, 0..50_000);
         assert!(!body.is_end_stream());
         body.frame().await.unwrap().unwrap();
-        assert_eq!(body.size_hint().exact(), Some(100_000 - PIECE));
+        assert_eq!(body.size_hint().exact(), Some(50_000 - PIECE));
         body.frame().await.unwrap().unwrap();
         assert_eq!(body.size_hint().exact(), Some(0));
         assert!(body.is_end_stream());
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_lost_its_end_is_an_error_and_no_end() {
-        let representation = representation(&bytes(70_000), 100_000);
+        let representation = representation(&bytes(40_000), 100_000);
         let mut body = FileBody::new(representation, 0..100_000);
         body.frame().await.unwrap().unwrap();
         let error = body.frame().await.unwrap().unwrap_err();

@@ -4,12 +4,17 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::archive::{self, ArchiveError, Options, Order, Sealed};
 use crate::config::tree::TreeConfig;
+use crate::entry::EntryKind;
 use crate::exit::{Exit, sentence};
 use crate::root::Root;
 use crate::snapshot::{ReadError, SnapshotWriter};
-use crate::tree::{self, RuleError, Rules, ScanError, Scope, Tree, Unreadable};
+use crate::tree::{
+    self, Entry, LeftOut, RuleError, Rules, ScanError, Scope, Tree, UNREADABLE, Unreadable,
+};
 
 /// How often a tree that changes is walked and read before the build gives up.
 const TRIES: u32 = 5;
@@ -111,7 +116,9 @@ fn describe_root(path: &Path, error: &io::Error) -> String {
         }
         io::ErrorKind::PermissionDenied => {
             let uid = rustix::process::geteuid().as_raw();
-            format!("no permission to read {path} as user {uid}")
+            format!(
+                "no permission to read {path} as user {uid}: run as its owner (runAsUser), or let a group read it (fsGroup)"
+            )
         }
         _ => format!("cannot open {path}: {error}"),
     }
@@ -144,6 +151,7 @@ impl BuildError {
             Self::Root { error, .. } => match error.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Refused,
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Exit::Config,
+                _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Exit::Config,
                 _ => Exit::Io,
             },
             Self::Empty { .. } => Exit::Config,
@@ -167,8 +175,8 @@ impl BuildError {
     }
 }
 
-/// Opens the root and walks it.
-pub fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
+/// Opens the root and walks it; a tree with nothing in it is none, unless that is allowed.
+fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
     let root = source.open()?;
     let tree = tree::scan(&root, &source.scope, cancelled)?;
     if tree.entries.is_empty() && !source.allow_empty {
@@ -176,6 +184,34 @@ pub fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree
         return Err(BuildError::Empty { path });
     }
     Ok((root, tree))
+}
+
+/// What an archive would not hold, in the order of paths.
+///
+/// Files are opened only where those that may not be read are left out, to find out which these are; none is read but
+/// those with rules, and those into which a rule looks.
+pub fn left_out(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<LeftOut>, BuildError> {
+    while_it_changes(cancelled, || {
+        let root = source.open()?;
+        let mut tree = tree::scan(&root, &source.scope, cancelled)?;
+        if source.scope.unreadable == Unreadable::Skip {
+            let denied = tree
+                .entries
+                .into_iter()
+                .filter(|entry| is_denied(&root, entry));
+            tree.left_out.extend(denied.map(|entry| LeftOut {
+                path: entry.path,
+                rule: UNREADABLE.into(),
+            }));
+            tree.left_out.sort_by(|a, b| a.path.cmp(&b.path));
+        }
+        Ok(tree.left_out)
+    })
+}
+
+fn is_denied(root: &Root, entry: &Entry) -> bool {
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    entry.kind() == EntryKind::File && root.open_file(&entry.path).is_err_and(denied)
 }
 
 /// Builds into what `outputs` opens: the archive and the listing, new and empty for each try.

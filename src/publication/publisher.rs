@@ -77,7 +77,9 @@ fn build_once(
         staged = Some(files);
         Ok(writers)
     };
-    let sealed = build::build(source, &mut outputs, &|| cancel.is_cancelled())?;
+    let sealed = build::build(source, &mut outputs, &|| cancel.is_cancelled());
+    // A disk that is full of half an archive would stay full.
+    let sealed = sealed.inspect_err(|_| store.discard_staged())?;
     let descriptor = sealed.describe(&source.options, SystemTime::now());
     let staged = staged.expect("a build has opened its outputs");
     let artifact = store.keep(staged, descriptor)?;
@@ -87,13 +89,17 @@ fn build_once(
 
 fn log(artifact: &Artifact, elapsed: Duration) {
     let descriptor = artifact.descriptor();
-    let left_out: u64 = descriptor.left_out.values().sum();
+    let left_out: Vec<_> = descriptor
+        .left_out
+        .iter()
+        .map(|(rule, count)| format!("{rule}: {count}"))
+        .collect();
     info!(
         revision = %descriptor.revision,
         digest = %descriptor.digest,
         bytes = descriptor.size,
         entries = descriptor.entries,
-        left_out,
+        left_out = left_out.join(", "),
         ?elapsed,
         "built"
     );
