@@ -234,6 +234,7 @@ async fn a_broken_download_goes_on_where_it_ended() {
         };
         let tag = format!("\"{}\"", made.descriptor.digest.hex());
         assert_eq!(first.header("range"), None);
+        assert_eq!(first.header("connection"), Some("close"));
         assert_eq!(first.header("if-match"), Some(&*tag));
         assert_eq!(second.header("range"), Some(&*format!("bytes={resumed}-")));
         assert_eq!(second.header("if-range"), Some(&*tag));
@@ -268,6 +269,68 @@ async fn damage_on_the_way_is_repaired() {
     });
     fetch(&place.config(&server.await)).await.unwrap();
     place.assert_holds(&sample(2));
+}
+
+#[tokio::test]
+async fn damage_is_given_up_only_when_nothing_else_happens_between() {
+    let made = artifact(&sample(2));
+    let size = made.archive.len();
+    let segments = made.descriptor.segments.iter();
+    let ends: Vec<_> = segments.map(|one| one.offset + one.length).collect();
+    assert!(ends.len() > 6);
+    let place = Place::new();
+    // Each attempt gets a segment further.
+    let server = spoiling(made.clone(), move |answer, before| {
+        let begins = size - answer.body.len();
+        if let Some(&end) = ends.get(before) {
+            answer.body[usize::try_from(end).unwrap() - 1 - begins] ^= 1;
+        }
+    });
+    fetch(&place.config(&server.await)).await.unwrap();
+    place.assert_holds(&sample(2));
+
+    let place = Place::new();
+    let server = spoiling(made, |answer, before| match before {
+        4 => *answer = Answer::status(503),
+        0..8 => answer.body[20] ^= 1,
+        _ => {}
+    });
+    fetch(&place.config(&server.await)).await.unwrap();
+    place.assert_holds(&sample(2));
+}
+
+#[tokio::test]
+async fn a_range_that_begins_beyond_what_was_asked_for_is_named() {
+    let server = spoiling(artifact(&sample(2)), |answer, _| {
+        let size = answer.body.len();
+        let range = format!("bytes 5-{}/{size}", size - 1);
+        let rest = answer.body.split_off(5);
+        *answer = Answer::status(206)
+            .with("Content-Range", range.clone())
+            .body(rest);
+    });
+    let sentence = fails(&server.await, Exit::Data).await;
+    assert!(
+        sentence.contains("from byte 0 with \"bytes 5-"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn bytes_behind_the_end_of_the_tar_are_refused() {
+    let mut tar = Builder::new(Vec::new());
+    hostile(&mut tar, EntryType::Regular, "a", "");
+    let mut tar = tar.into_inner().unwrap();
+    let listing = format!("f 0755 {}  a\n", Digest::of(b"").hex());
+    for (padding, exit) in [(0, None), (7, Some(Exit::Data))] {
+        tar.extend([padding; 512]);
+        let mut made = seal(&tar);
+        made.descriptor.revision = Revision::of_listing(Digest::of(listing.as_bytes()));
+        (made.descriptor.entries, made.descriptor.files) = (1, 1);
+        let place = Place::new();
+        let fetched = fetch(&place.config(&Server::of(made).await)).await;
+        assert_eq!(fetched.err().map(|error| error.exit()), exit);
+    }
 }
 
 #[tokio::test]
@@ -487,7 +550,8 @@ async fn times_beyond_all_clocks_are_no_reason_to_panic() {
     let place = Place::with_old_tree().await;
     let server =
         Server::start(|_, _| Answer::status(503).with("Retry-After", u64::MAX.to_string()));
-    let mut config = place.config(&server.await);
+    let server = server.await;
+    let mut config = place.config(&server);
     config.deadline = Some(Duration::from_millis(200));
     fails_in(&place, &config, Exit::Unavailable).await;
     let server = Server::start(|_, _| Answer::status(404)).await;
@@ -565,6 +629,48 @@ async fn a_pinned_revision_is_waited_for_and_no_other_taken() {
     let sentence = fails_in(&place, &config, Exit::Unavailable).await;
     assert!(sentence.contains(&wanted.to_string()), "{sentence}");
     assert!(sentence.contains(&other.to_string()), "{sentence}");
+}
+
+#[tokio::test]
+async fn another_descriptor_than_that_of_the_pinned_revision_is_refused() {
+    let place = Place::with_old_tree().await;
+    let made = artifact(&sample(2));
+    let server = Server::start(move |request, _| {
+        let path = if request.is_for_archive() {
+            "/code.tar.gz"
+        } else {
+            "/code.json"
+        };
+        let request = Request {
+            path: path.into(),
+            ..request.clone()
+        };
+        answer(&made, &request)
+    });
+    let server = server.await;
+    let config = FetchConfig {
+        revision: Some(artifact(&sample(3)).descriptor.revision),
+        ..place.config(&server)
+    };
+    let sentence = fails_in(&place, &config, Exit::Data).await;
+    assert!(
+        sentence.contains("gave the descriptor of revision"),
+        "{sentence}"
+    );
+}
+
+#[tokio::test]
+async fn an_archive_that_was_gone_for_a_moment_is_gone_on_with() {
+    let place = Place::new();
+    let server = spoiling(artifact(&sample(2)), |answer, before| match before {
+        0 => answer.cut = Some(200_000),
+        1 => *answer = Answer::status(412),
+        _ => {}
+    });
+    let server = server.await;
+    fetch(&place.config(&server)).await.unwrap();
+    place.assert_holds(&sample(2));
+    assert!(server.requests().last().unwrap().header("range").is_some());
 }
 
 #[tokio::test]

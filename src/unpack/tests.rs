@@ -162,6 +162,12 @@ fn a_name_that_would_fill_the_memory_is_refused() {
         file(tar, "a");
     }));
     assert!(matches!(error, UnpackError::Name { .. }), "{error:?}");
+    let error = refused(&archive(|tar| {
+        let name = [&b"a/".repeat(2048)[..], b"b"].concat();
+        append(tar, EntryType::GNULongName, b"././@LongLink", b"", &name);
+        file(tar, "a");
+    }));
+    assert!(matches!(error, UnpackError::Name { .. }), "{error:?}");
 }
 
 #[test]
@@ -379,6 +385,22 @@ fn modes_times_and_links_arrive() {
     assert_eq!(fs::read(place.stage().join("locked/same")).unwrap(), b"abc");
     assert_eq!(metadata("locked/same").nlink(), 1);
     place.assert_untouched();
+}
+
+#[test]
+fn what_the_file_system_gives_a_directory_it_keeps() {
+    let place = Place::new();
+    fs::set_permissions(place.stage(), fs::Permissions::from_mode(0o2755)).unwrap();
+    let tar = archive(|tar| {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o700);
+        header.set_size(0);
+        tar.append_data(&mut header, "private", &b""[..]).unwrap();
+    });
+    place.unpack(&tar, PLENTY).unwrap();
+    let mode = fs::metadata(place.stage().join("private")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o2700);
 }
 
 #[test]

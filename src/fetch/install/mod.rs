@@ -13,6 +13,8 @@
 //! at. A machine that went down is another matter, since nothing here waits for the disk: the marker counts only in the boot
 //! in which it was written.
 
+mod error;
+mod marker;
 mod place;
 mod record;
 #[cfg(test)]
@@ -21,17 +23,18 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::info;
 
+pub use error::InstallError;
+
 use super::session::Staging;
-use crate::digest::Revision;
 use crate::entry::{EntryKind, EntryPath};
-use crate::exit::Exit;
 use crate::root::{Existing, Root, status_of};
 use crate::unpack::Unpacked;
+use marker::Marker;
 use place::Placement;
 
 const HIDDEN: &str = ".code-fetch";
@@ -51,84 +54,6 @@ const NOT_YET_READY: &str = ".code-fetch/staging/ready.new";
 pub struct Target {
     root: Root,
     _lock: File,
-}
-
-/// Why a tree is not installed.
-#[derive(Debug, thiserror::Error)]
-pub enum InstallError {
-    /// The target is no directory, or cannot be made one.
-    #[error("cannot use {} as target", .path.display())]
-    Target {
-        /// As configured.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What an earlier run has left in the target is not for this one.
-    #[error("cannot use {}, which should be a directory of this user's own", .path.display())]
-    Hidden {
-        /// The hidden directory.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another process installs into it.
-    #[error("another fetch-init is at work in {}", .path.display())]
-    Busy {
-        /// As configured.
-        path: PathBuf,
-    },
-    /// A file of the tree has the name of a directory that holds other things.
-    #[error(
-        "\"{directory}\" in the target holds \"{entry}\", which was not fetched, and the tree has a file in its place"
-    )]
-    InTheWay {
-        /// What the tree has as a file or a link.
-        directory: EntryPath,
-        /// What would be lost.
-        entry: EntryPath,
-    },
-    /// The tree has a name that is needed here.
-    #[error("the tree has an entry \"{name}\", a name that is kept for the installation itself")]
-    Reserved {
-        /// Which one.
-        name: &'static str,
-    },
-    /// The target cannot be changed or read.
-    #[error("cannot {action} \"{path}\" in the target")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// With what.
-        path: EntryPath,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl InstallError {
-    /// How the program ends for it.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Target { .. } | Self::Hidden { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
-            Self::Busy { .. } => Exit::Busy,
-            Self::Reserved { .. } => Exit::Data,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Exit::CannotCreate
-            }
-            Self::Io { .. } => Exit::Io,
-        }
-    }
-
-    fn io(action: &'static str, path: &EntryPath) -> impl FnOnce(io::Error) -> Self {
-        let path = path.clone();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
-    }
 }
 
 impl Target {
@@ -229,10 +154,7 @@ impl Target {
         let directories = self.create(DIRECTORIES)?;
         record::write_directories(&unpacked.directories, BufWriter::new(directories))
             .map_err(InstallError::io("write", &own(DIRECTORIES)))?;
-        let marker = Marker {
-            revision: unpacked.revision,
-            boot: boot_id(),
-        };
+        let marker = Marker::of(unpacked.revision);
         self.write(NEW_REVISION, &format!("{}\n", marker.revision))?;
         self.write(NOT_YET_READY, &marker.to_text())?;
         self.rename(NOT_YET_READY, READY)
@@ -355,37 +277,6 @@ fn lock(root: &Root, path: &Path) -> Result<File, InstallError> {
             _ => {}
         }
     }
-}
-
-/// What says that a staged tree is complete.
-struct Marker {
-    revision: Revision,
-    boot: String,
-}
-
-impl Marker {
-    fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut lines = text.lines();
-        Some(Self {
-            revision: lines.next()?.parse().ok()?,
-            boot: lines.next()?.into(),
-        })
-    }
-
-    fn to_text(&self) -> String {
-        format!("{}\n{}\n", self.revision, self.boot)
-    }
-
-    fn is_of_this_boot(&self) -> bool {
-        self.boot == boot_id()
-    }
-}
-
-/// What the kernel calls this boot; the same text always where it does not say.
-fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().into()
 }
 
 /// One of our own names.

@@ -146,17 +146,13 @@ impl<'a> Placement<'a> {
 
     /// What is in the old listing and not in the new one: both are in the same order.
     ///
-    /// A directory in whose place a file comes is gone, too. A file in whose place something else comes is not: it may
-    /// be the new one already.
+    /// A name that is in both is not gone, whatever it was: it may be the new one already.
     fn gone(&self) -> Vec<(EntryPath, EntryKind)> {
         let mut new = self.target.recorded(LISTING).peekable();
         let mut gone = Vec::new();
         for (path, kind) in self.target.recorded(INSTALLED) {
             while new.next_if(|new| new.0 < path).is_some() {}
-            let stays = new.peek().is_some_and(|new| {
-                new.0 == path && (kind != EntryKind::Directory || new.1 == EntryKind::Directory)
-            });
-            if !stays {
+            if new.peek().is_none_or(|new| new.0 != path) {
                 gone.push((path, kind));
             }
         }

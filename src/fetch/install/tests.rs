@@ -1,6 +1,7 @@
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
@@ -292,6 +293,9 @@ fn an_installation_that_is_interrupted_anywhere_is_finished_by_the_next_run() {
             left -= 1;
             Ok(())
         });
+        let told = fs::read_to_string(place.path().join(REVISION)).unwrap_or_default();
+        let is_new = told == format!("{}\n", unpacked.revision);
+        assert!(steps == 0 || is_new || told.is_empty(), "{steps} {told}");
         // As after a failure: what is ready is kept.
         target.clear().unwrap();
         drop(target);

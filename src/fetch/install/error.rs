@@ -1,0 +1,84 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::entry::EntryPath;
+use crate::exit::Exit;
+
+/// Why a tree is not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The target is no directory, or cannot be made one.
+    #[error("cannot use {} as target", .path.display())]
+    Target {
+        /// As configured.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What an earlier run has left in the target is not for this one.
+    #[error("cannot use {}, which should be a directory of this user's own", .path.display())]
+    Hidden {
+        /// The hidden directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process installs into it.
+    #[error("another fetch-init is at work in {}", .path.display())]
+    Busy {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// A file of the tree has the name of a directory that holds other things.
+    #[error(
+        "\"{directory}\" in the target holds \"{entry}\", which was not fetched, and the tree has a file in its place"
+    )]
+    InTheWay {
+        /// What the tree has as a file or a link.
+        directory: EntryPath,
+        /// What would be lost.
+        entry: EntryPath,
+    },
+    /// The tree has a name that is needed here.
+    #[error("the tree has an entry \"{name}\", a name that is kept for the installation itself")]
+    Reserved {
+        /// Which one.
+        name: &'static str,
+    },
+    /// The target cannot be changed or read.
+    #[error("cannot {action} \"{path}\" in the target")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With what.
+        path: EntryPath,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl InstallError {
+    /// How the program ends for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Target { .. } | Self::Hidden { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
+            Self::Busy { .. } => Exit::Busy,
+            Self::Reserved { .. } => Exit::Data,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::CannotCreate
+            }
+            Self::Io { .. } => Exit::Io,
+        }
+    }
+
+    /// What a failure to do something with a name is.
+    pub(super) fn io(action: &'static str, path: &EntryPath) -> impl FnOnce(io::Error) -> Self {
+        let path = path.clone();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

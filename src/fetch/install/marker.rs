@@ -1,0 +1,42 @@
+//! The note that there is no way back: which tree is to be finished, and until when that can be trusted.
+
+use std::fs;
+
+use crate::digest::Revision;
+
+/// What says that a staged tree is complete.
+pub(super) struct Marker {
+    pub(super) revision: Revision,
+    pub(super) boot: String,
+}
+
+impl Marker {
+    /// The marker of a tree that is staged in this boot.
+    pub(super) fn of(revision: Revision) -> Self {
+        let boot = boot_id();
+        Self { revision, boot }
+    }
+
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let mut lines = text.lines();
+        Some(Self {
+            revision: lines.next()?.parse().ok()?,
+            boot: lines.next()?.into(),
+        })
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        format!("{}\n{}\n", self.revision, self.boot)
+    }
+
+    pub(super) fn is_of_this_boot(&self) -> bool {
+        self.boot == boot_id()
+    }
+}
+
+/// What the kernel calls this boot; the same text always where it does not say.
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().into()
+}
