@@ -99,7 +99,7 @@ fn log(artifact: &Artifact, elapsed: Duration) {
         digest = %descriptor.digest,
         bytes = descriptor.size,
         entries = descriptor.entries,
-        left_out = left_out.join(", "),
+        left_out = (!left_out.is_empty()).then(|| left_out.join(", ")),
         ?elapsed,
         "built"
     );
