@@ -85,10 +85,7 @@ fn stream(
     mut out: impl Write,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Sealed, PackError> {
-    let no_place = |source| PackError::Create {
-        path: std::env::temp_dir(),
-        source,
-    };
+    let no_place = |source| no_place(&std::env::temp_dir(), source);
     let mut file = tempfile::tempfile().map_err(no_place)?;
     let source = Source::new(config, Vec::new())?;
     let mut outputs = || {
@@ -108,10 +105,7 @@ fn to_path(
     path: &Path,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Sealed, PackError> {
-    let no_place = |source| PackError::Create {
-        path: path.into(),
-        source,
-    };
+    let no_place = |source| no_place(path, source);
     match fs::metadata(path).map(|metadata| metadata.file_type()) {
         Ok(kind) if kind.is_file() => {
             let path = fs::canonicalize(path).map_err(no_place)?;
@@ -131,10 +125,7 @@ fn to_file(
     path: &Path,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Sealed, PackError> {
-    let no_place = |source| PackError::Create {
-        path: path.into(),
-        source,
-    };
+    let no_place = |source| no_place(path, source);
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -163,6 +154,13 @@ fn to_file(
         .persist(path)
         .map_err(|error| no_place(error.error))?;
     Ok(sealed)
+}
+
+fn no_place(path: &Path, source: io::Error) -> PackError {
+    PackError::Create {
+        path: path.into(),
+        source,
+    }
 }
 
 fn start_over(mut file: &fs::File) -> io::Result<()> {

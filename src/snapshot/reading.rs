@@ -236,6 +236,19 @@ mod tests {
         }
     }
 
+    /// A file that some walk has seen.
+    fn entry() -> Entry {
+        Entry {
+            path: EntryPath::new(b"x").unwrap(),
+            found: Found::File {
+                stamp: stamp(0, 0),
+                sniffed: false,
+            },
+            mode: 0o644,
+            mtime: Timestamp::default(),
+        }
+    }
+
     #[test]
     fn a_file_is_read_only_once_a_further_change_would_show() {
         let check = |(seconds, nanoseconds), pause| {
@@ -299,15 +312,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("x"), "content").unwrap();
         let root = Root::open(directory.path()).unwrap();
-        let entry = Entry {
-            path: EntryPath::new(b"x").unwrap(),
-            found: Found::File {
-                stamp: stamp(0, 0),
-                sniffed: false,
-            },
-            mode: 0o644,
-            mtime: Timestamp::default(),
-        };
+        let entry = entry();
         let reading = Reading::begin(&root, &entry).unwrap();
         assert!(now().since(reading.before.stamp.ctime) >= TICK);
     }
@@ -353,15 +358,7 @@ mod tests {
         let file = directory.path().join("x");
         fs::write(&file, "before").unwrap();
         let root = Root::open(directory.path()).unwrap();
-        let entry = Entry {
-            path: EntryPath::new(b"x").unwrap(),
-            found: Found::File {
-                stamp: stamp(0, 0),
-                sniffed: false,
-            },
-            mode: 0o644,
-            mtime: Timestamp::default(),
-        };
+        let entry = entry();
         for (text, how) in [
             ("after!", "somebody wrote to it"),
             ("aft", "it became shorter"),
