@@ -20,6 +20,9 @@ use crate::artifact::Artifact;
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
 
+/// The files of a build, before they have their names.
+const STAGED: [&str; 3] = ["archive", "listing", "descriptor"];
+
 /// A state directory that this process alone uses.
 #[derive(Debug)]
 pub struct Store {
@@ -171,14 +174,18 @@ impl Store {
             options.open(self.staging().join(name))
         };
         Ok(Staged {
-            archive: open("archive")?,
-            listing: open("listing")?,
+            archive: open(STAGED[0])?,
+            listing: open(STAGED[1])?,
         })
     }
 
     /// Gives back the disk space of a build that failed. What cannot be removed is overwritten by the next one.
+    ///
+    /// The directory itself stays: a disk that is full might not take it again.
     pub fn discard_staged(&self) {
-        drop(empty(&self.staging()));
+        for name in STAGED {
+            drop(fs::remove_file(self.staging().join(name)));
+        }
     }
 
     /// Gives staged files their names and takes all others away; downloads that run on those keep them open.
@@ -189,13 +196,8 @@ impl Store {
             path: self.directory.clone(),
             source,
         };
-        fs::write(staging.join("descriptor"), descriptor.to_json()).map_err(failed)?;
-        let names = [
-            ("archive", "tar.gz"),
-            ("listing", "list"),
-            ("descriptor", "json"),
-        ];
-        for (name, ending) in names {
+        fs::write(staging.join(STAGED[2]), descriptor.to_json()).map_err(failed)?;
+        for (name, ending) in STAGED.into_iter().zip(["tar.gz", "list", "json"]) {
             let path = artifacts.join(format!("{hex}.{ending}"));
             fs::rename(staging.join(name), path).map_err(failed)?;
         }
@@ -313,7 +315,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::try_open(directory.path()).unwrap().unwrap();
         drop(store.stage().unwrap());
+        let staging = directory.path().join("staging");
+        let before = fs::metadata(&staging).unwrap().ino();
         store.discard_staged();
+        assert_eq!(fs::metadata(&staging).unwrap().ino(), before);
         assert_eq!(names(&directory.path().join("staging")).len(), 0);
         keep(&store, b"next");
     }

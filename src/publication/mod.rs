@@ -1,4 +1,4 @@
-//! The artifact that is served now, and who waits for it.
+//! The artifact that is served now, and the builds that make it.
 //!
 //! One publishes, many look: a look never waits and never sees half of a change.
 
@@ -27,7 +27,7 @@ impl Publication {
         }
     }
 
-    /// Makes an artifact the current one and wakes all who wait for that.
+    /// Makes an artifact the current one.
     pub fn publish(&self, artifact: Arc<Artifact>) {
         self.current.send_replace(Some(artifact));
     }

@@ -1,4 +1,4 @@
-//! The loop that keeps the publication current.
+//! The way from a build to the publication: tried until it succeeds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -45,7 +45,11 @@ pub async fn publish(
     let mut pause = FIRST_PAUSE;
     loop {
         let (source, store, cancel) = (Arc::clone(&source), Arc::clone(&store), shutdown.clone());
-        let building = tokio::task::spawn_blocking(move || build_once(&source, &store, &cancel));
+        let building = tokio::task::spawn_blocking(move || {
+            let built = build_once(&source, &store, &cancel);
+            // A disk that is full of half an archive would stay full.
+            built.inspect_err(|_| store.discard_staged())
+        });
         match building.await {
             Ok(Ok(artifact)) => return publication.publish(Arc::new(artifact)),
             Ok(Err(error)) if error.is_cancelled() => return,
@@ -77,9 +81,7 @@ fn build_once(
         staged = Some(files);
         Ok(writers)
     };
-    let sealed = build::build(source, &mut outputs, &|| cancel.is_cancelled());
-    // A disk that is full of half an archive would stay full.
-    let sealed = sealed.inspect_err(|_| store.discard_staged())?;
+    let sealed = build::build(source, &mut outputs, &|| cancel.is_cancelled())?;
     let descriptor = sealed.describe(&source.options, SystemTime::now());
     let staged = staged.expect("a build has opened its outputs");
     let artifact = store.keep(staged, descriptor)?;
