@@ -265,7 +265,7 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
             }
         }
         let mode = file.mode();
-        let digest = file.finish()?;
+        let digest = file.finish()?.digest;
         self.snapshot
             .add_file(path, mode, digest)
             .map_err(listing_failed)?;

@@ -10,7 +10,7 @@
 
 mod write;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -206,6 +206,14 @@ pub fn status_of(handle: impl AsFd) -> io::Result<Status> {
     Ok(Status::from(&rustix::fs::fstat(handle)?))
 }
 
+/// What the kernel calls this boot; the same text always where it does not say. Stamps prove something within one boot:
+/// after a crash a file may have its stamp, and not what was written to it.
+#[must_use]
+pub fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().into()
+}
+
 /// The directory that holds a name.
 enum Parent<'a> {
     Root(BorrowedFd<'a>),
@@ -257,7 +265,6 @@ fn timestamp(seconds: i64, nanoseconds: u64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use super::*;

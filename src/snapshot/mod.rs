@@ -5,11 +5,13 @@
 //! torn. So each file in a snapshot is one that the file system really held at one moment (but for writers through shared
 //! memory maps, whose changes show in no stamp).
 
+pub mod cache;
 mod reading;
+mod still;
 
 use std::io::{self, Write};
 
-pub use reading::{ReadError, Reading};
+pub use reading::{Content, ReadError, Reading, read_again};
 
 use crate::digest::{Digest, Revision};
 use crate::entry::{EntryKind, EntryPath, Mode, Modes};
@@ -93,7 +95,7 @@ impl<W: Write> SnapshotWriter<W> {
             buffer.clear();
             reading.read(READ_AT_ONCE, &mut buffer)?;
         }
-        self.add_file(&entry.path, mode, reading.finish()?)
+        self.add_file(&entry.path, mode, reading.finish()?.digest)
             .expect(IN_MEMORY);
         Ok(true)
     }

@@ -2,23 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::Duration;
+use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
-use rustix::time::ClockId;
 
+use super::still::{Still, has_still, is_file};
 use crate::digest::{Digest, Hasher};
-use crate::entry::{EntryKind, EntryPath, Stamp, Timestamp};
-use crate::root::{Kind, Root, Status, status_of};
+use crate::entry::{EntryPath, Stamp, Timestamp};
+use crate::root::Root;
 use crate::tree::{Denied, Entry, Found};
-
-/// Two changes closer together than this may carry the same time: the kernel takes file times from a clock that ticks at
-/// least every 10 ms, doubled for safety.
-const TICK: Duration = Duration::from_millis(20);
-/// The same on file systems that keep whole seconds or even pairs of them.
-const COARSE_TICK: Duration = Duration::from_secs(2);
-/// How often a file is given time to settle before it is taken for one that never does.
-const PAUSES: u32 = 5;
 
 /// Why an entry could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +41,18 @@ pub enum ReadError {
 pub struct Reading<'a> {
     path: &'a EntryPath,
     file: File,
-    before: Status,
+    still: Still,
     left: u64,
     hasher: Hasher,
+}
+
+/// A file that was read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// As long as the file has this stamp, it has this content; `None` where that is not sure.
+    pub proof: Option<Stamp>,
 }
 
 impl<'a> Reading<'a> {
@@ -59,23 +60,22 @@ impl<'a> Reading<'a> {
     /// reading could not go unseen.
     pub fn begin(root: &Root, entry: &'a Entry) -> Result<Self, ReadError> {
         let path = &entry.path;
-        let file = root
-            .open_file(path)
-            .map_err(|error| failed(root, path, error))?;
-        let before = settled_status(path, &file)?;
-        if !is_file(&before) {
+        let file = open(root, path)?;
+        let still = Still::wait(&file).map_err(|error| cannot_read(path, error))?;
+        let still = still.ok_or_else(|| changed(path, "somebody keeps writing to it"))?;
+        if !is_file(&still.status) {
             return Err(changed(path, "it is no file any more"));
         }
         match entry.found {
             Found::File {
                 stamp,
                 sniffed: true,
-            } if stamp != before.stamp => Err(changed(path, "it may hold a private key now")),
+            } if stamp != still.status.stamp => Err(changed(path, "it may hold a private key now")),
             _ => Ok(Self {
                 path,
                 file,
-                left: before.stamp.size,
-                before,
+                left: still.status.stamp.size,
+                still,
                 hasher: Hasher::new(),
             }),
         }
@@ -84,19 +84,19 @@ impl<'a> Reading<'a> {
     /// Length in bytes, and so how much will be read.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.before.stamp.size
+        self.still.status.stamp.size
     }
 
     /// Permission bits as found.
     #[must_use]
     pub fn mode(&self) -> u32 {
-        self.before.mode
+        self.still.status.mode
     }
 
     /// When it was changed last.
     #[must_use]
     pub fn mtime(&self) -> Timestamp {
-        self.before.stamp.mtime
+        self.still.status.stamp.mtime
     }
 
     /// How many bytes are still to be read.
@@ -110,10 +110,7 @@ impl<'a> Reading<'a> {
         let length = length.min(self.left);
         let start = buffer.len();
         let read = (&self.file).take(length).read_to_end(buffer);
-        let read = read.map_err(|source| ReadError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
+        let read = read.map_err(|error| cannot_read(self.path, error))?;
         if (read as u64) < length {
             return Err(changed(self.path, "it became shorter"));
         }
@@ -122,69 +119,53 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// The digest of what was read, if nobody wrote to the file meanwhile.
-    pub fn finish(self) -> Result<Digest, ReadError> {
-        let after = status(self.path, &self.file)?;
-        if after.stamp != self.before.stamp {
-            return Err(changed(self.path, "somebody wrote to it"));
-        }
-        Ok(self.hasher.finish())
+    /// What was read, if nobody wrote to the file meanwhile.
+    pub fn finish(self) -> Result<Content, ReadError> {
+        require_stamp(self.path, &self.file, &self.still.status.stamp)?;
+        Ok(Content {
+            digest: self.hasher.finish(),
+            proof: self.still.proof(),
+        })
     }
 }
 
-/// The status of a file whose last change lies far enough back.
-fn settled_status(path: &EntryPath, file: &File) -> Result<Status, ReadError> {
-    for _ in 0..PAUSES {
-        let status = status(path, file)?;
-        match pause_before_reading(&status.stamp, now()) {
-            // The clock that is looked at lags behind the one that ends the sleep by up to half a tick.
-            Some(pause) if is_file(&status) => sleep(pause + TICK / 2),
-            _ => return Ok(status),
-        }
-    }
-    Err(changed(path, "somebody keeps writing to it"))
+/// Appends a run of the content of a file that has to have the very stamp with which it was read whole before.
+pub fn read_again(
+    root: &Root,
+    (path, stamp): (&EntryPath, &Stamp),
+    (offset, length): (u64, usize),
+    buffer: &mut Vec<u8>,
+) -> Result<(), ReadError> {
+    let file = open(root, path)?;
+    require_stamp(path, &file, stamp)?;
+    let start = buffer.len();
+    buffer.resize(start + length, 0);
+    file.read_exact_at(&mut buffer[start..], offset)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => changed(path, "it became shorter"),
+            _ => cannot_read(path, error),
+        })?;
+    require_stamp(path, &file, stamp)
 }
 
-/// How long to wait until a change made from then on must show in another stamp; `None`: it would by now.
-///
-/// A time that lies ahead of the clock (the clock was set back) is told from that of any change made now, so there is
-/// nothing to wait for.
-fn pause_before_reading(stamp: &Stamp, now: Timestamp) -> Option<Duration> {
-    let whole_seconds = stamp.ctime.nanoseconds == 0;
-    let tick = if whole_seconds { COARSE_TICK } else { TICK };
-    if stamp.ctime.since(now) > tick {
-        return None;
-    }
-    tick.checked_sub(now.since(stamp.ctime))
-        .filter(|pause| !pause.is_zero())
-}
-
-fn is_file(status: &Status) -> bool {
-    status.kind == Kind::Entry(EntryKind::File)
-}
-
-/// The clock that file times are taken from.
-fn now() -> Timestamp {
-    let time = rustix::time::clock_gettime(ClockId::RealtimeCoarse);
-    Timestamp {
-        seconds: time.tv_sec,
-        nanoseconds: u32::try_from(time.tv_nsec).unwrap_or(0),
+fn require_stamp(path: &EntryPath, file: &File, stamp: &Stamp) -> Result<(), ReadError> {
+    match has_still(file, stamp) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(changed(path, "somebody wrote to it")),
+        Err(error) => Err(cannot_read(path, error)),
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "two seconds at the most, and on a thread that may wait"
-)]
-fn sleep(pause: Duration) {
-    std::thread::sleep(pause);
+fn open(root: &Root, path: &EntryPath) -> Result<File, ReadError> {
+    root.open_file(path)
+        .map_err(|error| failed(root, path, error))
 }
 
-fn status(path: &EntryPath, file: &File) -> Result<Status, ReadError> {
-    status_of(file).map_err(|source| ReadError::Io {
+fn cannot_read(path: &EntryPath, source: io::Error) -> ReadError {
+    ReadError::Io {
         path: path.clone(),
         source,
-    })
+    }
 }
 
 fn changed(path: &EntryPath, how: &'static str) -> ReadError {
@@ -206,10 +187,7 @@ fn failed(root: &Root, path: &EntryPath, source: io::Error) -> ReadError {
         Some(Errno::NOENT) => changed(path, "it is gone"),
         // A link, a socket or a device without a driver.
         Some(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => changed(path, "it is no file any more"),
-        _ => ReadError::Io {
-            path: path.clone(),
-            source,
-        },
+        _ => cannot_read(path, source),
     }
 }
 
@@ -217,9 +195,11 @@ fn failed(root: &Root, path: &EntryPath, source: io::Error) -> ReadError {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::time::Duration;
 
     use rustix::fs::{CWD, FileType};
 
+    use super::super::still::Scene;
     use super::*;
     use crate::tree::{Rules, Scope, Unreadable, scan};
 
@@ -249,30 +229,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_file_is_read_only_once_a_further_change_would_show() {
-        let check = |(seconds, nanoseconds), pause| {
-            let now = Timestamp {
-                seconds: 100,
-                nanoseconds: 500_000_000,
-            };
-            assert_eq!(
-                pause_before_reading(&stamp(seconds, nanoseconds), now),
-                pause
-            );
-        };
-        check((100, 500_000_000), Some(Duration::from_millis(20)));
-        check((100, 485_000_000), Some(Duration::from_millis(5)));
-        check((100, 480_000_000), None);
-        check((7, 1), None);
-        // Whole seconds.
-        check((100, 0), Some(Duration::from_millis(1500)));
-        check((98, 0), None);
-        // Ahead of the clock: a little by the rounding of clocks, or far because it was set back.
-        check((100, 500_000_001), Some(Duration::from_millis(20)));
-        check((200, 1), None);
-    }
-
     /// Walks a directory with one file, lets `change` have it, and opens the file then.
     fn begin_after(change: impl Fn(&std::path::Path)) -> Result<Digest, ReadError> {
         let directory = tempfile::tempdir().unwrap();
@@ -290,8 +246,12 @@ mod tests {
         let mut buffer = Vec::new();
         reading.read(3, &mut buffer)?;
         reading.read(u64::MAX, &mut buffer)?;
-        let digest = reading.finish()?;
+        let Content { digest, proof } = reading.finish()?;
         assert_eq!(digest, Digest::of(&buffer));
+        let mut again = Vec::new();
+        let stamp = proof.expect("it is not from the future");
+        read_again(&root, (&tree.entries[0].path, &stamp), (3, 4), &mut again)?;
+        assert_eq!(again, buffer[3..7]);
         Ok(digest)
     }
 
@@ -314,7 +274,26 @@ mod tests {
         let root = Root::open(directory.path()).unwrap();
         let entry = entry();
         let reading = Reading::begin(&root, &entry).unwrap();
-        assert!(now().since(reading.before.stamp.ctime) >= TICK);
+        let tick = Duration::from_millis(20);
+        assert!(reading.file.now().since(reading.still.status.stamp.ctime) >= tick);
+    }
+
+    #[test]
+    fn a_file_with_another_stamp_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        fs::write(&file, "before").unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let entry = entry();
+        let reading = Reading::begin(&root, &entry).unwrap();
+        let stamp = reading.still.proof().unwrap();
+        fs::write(&file, "after!").unwrap();
+        let result = read_again(&root, (&entry.path, &stamp), (0, 6), &mut Vec::new());
+        assert!(matches!(result, Err(ReadError::Changed { .. })));
+        // Nor beyond its end.
+        let stamp = Reading::begin(&root, &entry).unwrap().still.proof().unwrap();
+        let result = read_again(&root, (&entry.path, &stamp), (0, 7), &mut Vec::new());
+        assert!(matches!(result, Err(ReadError::Changed { .. })));
     }
 
     #[test]

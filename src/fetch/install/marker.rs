@@ -1,8 +1,7 @@
 //! The note that there is no way back: which tree is to be finished, and until when that can be trusted.
 
-use std::fs;
-
 use crate::digest::Revision;
+use crate::root::boot_id;
 
 /// What says that a staged tree is complete.
 pub(super) struct Marker {
@@ -33,10 +32,4 @@ impl Marker {
     pub(super) fn is_of_this_boot(&self) -> bool {
         self.boot == boot_id()
     }
-}
-
-/// What the kernel calls this boot; the same text always where it does not say.
-fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().into()
 }
