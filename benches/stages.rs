@@ -10,13 +10,15 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use code_server::archive::deflate::{Job, deflate};
 use code_server::archive::inflate::inflate;
-use code_server::archive::{Options, Order, seal};
-use code_server::entry::Modes;
+use code_server::archive::{Options, Order, Outputs, Previous, seal};
+use code_server::entry::{EntryKind, Modes};
 use code_server::root::Root;
-use code_server::snapshot::SnapshotWriter;
+use code_server::snapshot::cache::{StatCache, StatCacheWriter};
+use code_server::snapshot::read_content;
 use code_server::tree::{Rules, Scope, Tree, Unreadable, scan};
 use code_server::unpack::{Limits, unpack};
 use divan::Bencher;
@@ -115,6 +117,7 @@ fn order(workers: usize) -> Order<'static> {
         options,
         unreadable: Unreadable::Fail,
         cancelled: &|| false,
+        previous: None,
     }
 }
 
@@ -133,13 +136,11 @@ fn scanning(bencher: Bencher<'_, '_>) {
 fn snapshot(bencher: Bencher<'_, '_>) {
     let sample = sample();
     bencher.counter(BytesCount::new(sample.bytes)).bench(|| {
-        let mut snapshot = SnapshotWriter::new(Vec::new(), Modes::Normal);
         for entry in &sample.tree.entries {
-            snapshot
-                .read_and_add(&sample.root, entry, &|| false)
-                .unwrap();
+            if entry.kind() == EntryKind::File {
+                read_content(&sample.root, entry, &|| false).unwrap();
+            }
         }
-        snapshot.finish()
     });
 }
 
@@ -148,15 +149,42 @@ fn snapshot(bencher: Bencher<'_, '_>) {
 fn sealing(bencher: Bencher<'_, '_>, workers: usize) {
     let sample = sample();
     bencher.counter(BytesCount::new(sample.bytes)).bench(|| {
-        seal(
-            &sample.root,
-            &sample.tree,
-            &order(workers),
-            io::sink(),
-            io::sink(),
-        )
-        .unwrap()
+        let outputs = outputs(io::sink());
+        let known = StatCache::empty();
+        seal(&sample.root, &sample.tree, &order(workers), known, outputs).unwrap()
     });
+}
+
+/// The same when nothing has changed: a known file is not read, a known segment is not compressed.
+#[divan::bench]
+fn sealing_again(bencher: Bencher<'_, '_>) {
+    let sample = sample();
+    let (archive, cache) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+    let mut first = outputs(archive.try_clone().unwrap());
+    first.cache = Some(StatCacheWriter::new(cache.try_clone().unwrap()).unwrap());
+    let (root, tree) = (&sample.root, &sample.tree);
+    let sealed = seal(root, tree, &order(2), StatCache::empty(), first).unwrap();
+    let descriptor = sealed.describe(&order(2).options, SystemTime::UNIX_EPOCH);
+    let previous = Previous::new(archive, &descriptor, sealed.seams);
+    bencher
+        .counter(BytesCount::new(sample.bytes))
+        .with_inputs(|| tempfile::tempfile().unwrap())
+        .bench_values(|file| {
+            let known = StatCache::open(cache.try_clone().unwrap()).unwrap();
+            let order = Order {
+                previous: Some(&previous),
+                ..order(2)
+            };
+            seal(root, tree, &order, known, outputs(file)).unwrap()
+        });
+}
+
+fn outputs<A>(archive: A) -> Outputs<A, io::Sink> {
+    Outputs {
+        archive,
+        listing: io::sink(),
+        cache: None,
+    }
 }
 
 /// One segment of 1 MiB at several levels.
@@ -192,14 +220,8 @@ fn inflating_a_segment(bencher: Bencher<'_, '_>) {
 fn unpacking(bencher: Bencher<'_, '_>, workers: usize) {
     let sample = sample();
     let mut archive = Vec::new();
-    seal(
-        &sample.root,
-        &sample.tree,
-        &order(2),
-        &mut archive,
-        io::sink(),
-    )
-    .unwrap();
+    let (root, tree, known) = (&sample.root, &sample.tree, StatCache::empty());
+    seal(root, tree, &order(2), known, outputs(&mut archive)).unwrap();
     let mut tar = Vec::new();
     GzDecoder::new(&archive[..]).read_to_end(&mut tar).unwrap();
     let workers = NonZeroUsize::new(workers).unwrap();

@@ -63,7 +63,7 @@ pub fn pack(
         Product::File { path, descriptor } => {
             let sealed = to_path(tree, path, cancelled)?;
             if *descriptor {
-                describe(tree, sealed, out)
+                describe(tree, &sealed, out)
             } else {
                 Ok(())
             }
@@ -72,7 +72,7 @@ pub fn pack(
             let source = Source::new(tree, Vec::new())?;
             let mut outputs = || Ok((io::sink(), io::sink()));
             let sealed = build::build(&source, &mut outputs, cancelled)?;
-            describe(tree, sealed, out)
+            describe(tree, &sealed, out)
         }
         Product::Listing => list(tree, out, cancelled),
         Product::Excluded => list_excluded(tree, out, cancelled),
@@ -168,7 +168,7 @@ fn start_over(mut file: &fs::File) -> io::Result<()> {
     file.seek(SeekFrom::Start(0)).map(drop)
 }
 
-fn describe(config: &TreeConfig, sealed: Sealed, mut out: impl Write) -> Result<(), PackError> {
+fn describe(config: &TreeConfig, sealed: &Sealed, mut out: impl Write) -> Result<(), PackError> {
     let options = Source::new(config, Vec::new())?.options;
     let descriptor = sealed.describe(&options, SystemTime::now());
     out.write_all(&descriptor.to_json())

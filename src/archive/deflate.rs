@@ -23,7 +23,7 @@ pub struct Deflated {
     /// Of those bytes.
     pub digest: Digest,
     /// Of the raw ones.
-    pub crc: Crc,
+    pub crc: u32,
 }
 
 /// Compresses a segment: a function of the raw bytes and the level alone.
@@ -51,7 +51,7 @@ pub fn deflate(level: u32, job: Job) -> Deflated {
         digest: Digest::of(&bytes),
         raw,
         bytes,
-        crc,
+        crc: crc.sum(),
     }
 }
 

@@ -19,11 +19,20 @@
 //!
 //! All bytes follow from the tree and [`Options::format`]: not from the order in which a directory is read, from the number
 //! of threads, or from what was built before.
+//!
+//! # What is not made anew
+//!
+//! A file whose stamp is known from an earlier reading is not read, unless its segment changed for another reason. A
+//! segment made of the same things as one of the previous archive ([`Recipe`]) is copied from there; as long as all
+//! segments are, the digest of the whole goes on from where it was then.
 
 mod cut;
 pub mod deflate;
+mod gather;
 mod header;
 pub mod inflate;
+mod recipe;
+mod reuse;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -33,13 +42,18 @@ use std::time::SystemTime;
 
 use crate::descriptor::{Descriptor, MAJOR_VERSION, Segment};
 use crate::digest::Digest;
-use crate::entry::{Mode, Modes, Timestamp};
+use crate::entry::{EntryPath, Mode, Modes, Timestamp};
 use crate::root::Root;
-use crate::snapshot::{ReadError, Reading, Snapshot, SnapshotWriter};
+use crate::snapshot::cache::{StatCache, StatCacheWriter};
+use crate::snapshot::{Content, ReadError, Reading, Snapshot, SnapshotWriter};
 use crate::tree::{self, Entry, Found, LeftOut, Tree, UNREADABLE, Unreadable};
 
+use self::gather::Known;
 use self::header::Member;
-use self::writer::ArchiveWriter;
+use self::writer::{ArchiveWriter, Sources};
+
+pub use self::recipe::Recipe;
+pub use self::reuse::{Output, Previous, Seams};
 
 /// The compressor and its version, on which the bytes depend.
 const COMPRESSOR: &str = "zlib-rs-0.6.8";
@@ -86,7 +100,7 @@ pub enum ArchiveError {
     /// The archive or the listing could not be written.
     #[error("cannot write the {what}")]
     Write {
-        /// Archive or listing.
+        /// Archive, listing or scan cache.
         what: &'static str,
         /// How.
         source: io::Error,
@@ -114,12 +128,16 @@ pub struct Sealed {
     pub segments: Vec<Segment>,
     /// How many names each rule left out.
     pub left_out: BTreeMap<String, u64>,
+    /// What the next archive can be made from.
+    pub seams: Seams,
+    /// How many of the segments are from the previous archive.
+    pub reused: u64,
 }
 
 impl Sealed {
     /// The descriptor of this archive, made at this time with these options.
     #[must_use]
-    pub fn describe(self, options: &Options, created_at: SystemTime) -> Descriptor {
+    pub fn describe(&self, options: &Options, created_at: SystemTime) -> Descriptor {
         Descriptor {
             format: options.format(),
             revision: self.snapshot.revision,
@@ -129,8 +147,8 @@ impl Sealed {
             entries: self.snapshot.entries,
             files: self.snapshot.files,
             created_at,
-            segments: self.segments,
-            left_out: self.left_out,
+            segments: self.segments.clone(),
+            left_out: self.left_out.clone(),
         }
     }
 }
@@ -143,29 +161,42 @@ pub struct Order<'a> {
     pub unreadable: Unreadable,
     /// Asked between two entries: shall it end early?
     pub cancelled: &'a dyn Fn() -> bool,
+    /// An archive whose segments are taken over where they are the ones that are wanted.
+    pub previous: Option<&'a Previous>,
 }
 
-/// Reads all that a tree holds, each file once, and writes the archive and the listing.
+/// Where the parts of a build go.
+#[derive(Debug)]
+pub struct Outputs<A, L> {
+    /// The archive's bytes.
+    pub archive: A,
+    /// The listing's.
+    pub listing: L,
+    /// What was read, to be known the next time.
+    pub cache: Option<StatCacheWriter>,
+}
+
+/// Reads what is not known of a tree, each file once, and writes the archive and the listing.
 ///
 /// Holds a few segments in memory at a time, whatever the files' sizes. When it fails, what was written so far is of no use.
-pub fn seal<A: Write, L: Write>(
+pub fn seal<A: Output, L: Write>(
     root: &Root,
     tree: &Tree,
     order: &Order<'_>,
-    archive: A,
-    listing: L,
+    known: StatCache,
+    outputs: Outputs<A, L>,
 ) -> Result<Sealed, ArchiveError> {
-    let Options {
-        level,
-        modes,
-        workers,
-        ..
-    } = order.options;
+    let sources = Sources {
+        root,
+        previous: order.previous,
+    };
     let mut sealing = Sealing {
         root,
         order,
-        archive: ArchiveWriter::new(archive, level, workers)?,
-        snapshot: SnapshotWriter::new(listing, modes),
+        archive: ArchiveWriter::new(outputs.archive, &order.options, sources)?,
+        snapshot: SnapshotWriter::new(outputs.listing, order.options.modes),
+        known,
+        learnt: outputs.cache,
         left_out: Vec::new(),
     };
     for entry in &tree.entries {
@@ -174,38 +205,38 @@ pub fn seal<A: Write, L: Write>(
         }
         sealing.add(entry)?;
     }
-    let (snapshot, mut listing) = sealing.snapshot.finish();
-    listing.flush().map_err(listing_failed)?;
-    let archive = sealing.archive.finish()?;
-    let mut left_out = tree.left_out_by_rule();
-    for (rule, count) in tree::count_by_rule(&sealing.left_out) {
-        *left_out.entry(rule).or_default() += count;
-    }
-    Ok(Sealed {
-        snapshot,
-        digest: archive.digest,
-        size: archive.size,
-        uncompressed_size: archive.uncompressed_size,
-        segments: archive.segments,
-        left_out,
-    })
+    sealing.finish(tree)
 }
 
-struct Sealing<'a, A: Write, L: Write> {
+struct Sealing<'a, A: Output, L: Write> {
     root: &'a Root,
     order: &'a Order<'a>,
-    archive: ArchiveWriter<A>,
+    archive: ArchiveWriter<'a, A>,
     snapshot: SnapshotWriter<L>,
+    known: StatCache,
+    learnt: Option<StatCacheWriter>,
     left_out: Vec<LeftOut>,
 }
 
-impl<A: Write, L: Write> Sealing<'_, A, L> {
-    fn add(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+impl<'a, A: Output, L: Write> Sealing<'a, A, L> {
+    fn add(&mut self, entry: &'a Entry) -> Result<(), ArchiveError> {
         let (options, path) = (&self.order.options, &entry.path);
         let mode = Mode::new(entry.kind(), entry.mode, options.modes);
         let mtime = seconds(entry.mtime, options);
         match &entry.found {
-            Found::File { .. } => return self.add_file(entry),
+            Found::File { stamp, .. } => {
+                return match self.known.find(path, stamp) {
+                    Some(digest) => self.add_known(
+                        entry,
+                        Known {
+                            path,
+                            stamp,
+                            digest,
+                        },
+                    ),
+                    None => self.add_file(entry),
+                };
+            }
             Found::Directory => self.archive.begin(&Member::Directory { path, mode, mtime }),
             Found::Symlink(target) => self.archive.begin(&Member::Symlink {
                 path,
@@ -216,6 +247,30 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
         }
         self.snapshot.add(entry).map_err(listing_failed)?;
         self.archive.end(path)
+    }
+
+    /// Adds a file that need not be read.
+    fn add_known(&mut self, entry: &'a Entry, file: Known<'a>) -> Result<(), ArchiveError> {
+        let (options, path) = (&self.order.options, &entry.path);
+        let size = file.stamp.size;
+        self.archive.begin(&Member::File {
+            path,
+            mode: Mode::new(entry.kind(), entry.mode, options.modes),
+            mtime: seconds(entry.mtime, options),
+            size,
+        });
+        for piece in cut::pieces(size) {
+            let length = usize::try_from(piece.length).expect("a piece fits into memory");
+            self.archive.put_off(file, length);
+            if !piece.is_last {
+                self.archive.cut()?;
+            }
+        }
+        let content = Content {
+            digest: file.digest,
+            proof: Some(*file.stamp),
+        };
+        self.note(path, entry.mode, content)
     }
 
     /// Adds a file; again from its beginning if it was torn and that is still possible.
@@ -235,7 +290,7 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
                     return Ok(());
                 }
                 Err(ArchiveError::Read(ReadError::Changed { .. }))
-                    if reads_left > 0 && self.archive.return_to(&mark) => {}
+                    if reads_left > 0 && self.archive.return_to(mark) => {}
                 result => return result,
             }
         }
@@ -265,11 +320,52 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
             }
         }
         let mode = file.mode();
-        let digest = file.finish()?.digest;
+        let content = file.finish()?;
+        self.archive.name(content.digest);
+        self.note(path, mode, content)
+    }
+
+    /// Writes down a file whose content is in the archive, and ends it there.
+    fn note(&mut self, path: &EntryPath, mode: u32, content: Content) -> Result<(), ArchiveError> {
         self.snapshot
-            .add_file(path, mode, digest)
+            .add_file(path, mode, content.digest)
             .map_err(listing_failed)?;
+        if let (Some(cache), Some(stamp)) = (&mut self.learnt, content.proof) {
+            cache
+                .add(path, &stamp, content.digest)
+                .map_err(cache_failed)?;
+        }
         self.archive.end(path)
+    }
+
+    fn finish(self, tree: &Tree) -> Result<Sealed, ArchiveError> {
+        let (snapshot, mut listing) = self.snapshot.finish();
+        listing.flush().map_err(listing_failed)?;
+        if let Some(cache) = self.learnt {
+            cache.finish().map_err(cache_failed)?;
+        }
+        let archive = self.archive.finish()?;
+        let mut left_out = tree.left_out_by_rule();
+        for (rule, count) in tree::count_by_rule(&self.left_out) {
+            *left_out.entry(rule).or_default() += count;
+        }
+        Ok(Sealed {
+            snapshot,
+            digest: archive.digest,
+            size: archive.size,
+            uncompressed_size: archive.uncompressed_size,
+            segments: archive.segments,
+            left_out,
+            seams: archive.seams,
+            reused: archive.reused,
+        })
+    }
+}
+
+fn cache_failed(source: io::Error) -> ArchiveError {
+    ArchiveError::Write {
+        what: "scan cache",
+        source,
     }
 }
 

@@ -1,48 +1,86 @@
 //! The frame around the entries: gathers them into segments, has those compressed, and writes the archive in order.
 
-use std::io::{self, Write};
-use std::num::NonZeroUsize;
+use std::collections::VecDeque;
+use std::io;
 
-use flate2::Crc;
+use crc32fast::Hasher as Crc;
 
-use super::ArchiveError;
 use super::cut;
 use super::deflate::{Deflated, Job, deflate};
-use super::header::{self, Member};
+use super::gather::{Gathering, Known, Made, Mark as Gathered};
+use super::header::Member;
+use super::recipe::{Ingredients, Line, Recipe};
+use super::reuse::{Found, Output, Previous, Seams};
+use super::{ArchiveError, Options};
 use crate::descriptor::Segment;
-use crate::digest::{Digest, HashingWriter};
+use crate::digest::{Digest, Hasher};
 use crate::entry::EntryPath;
 use crate::ordered::Ordered;
+use crate::root::Root;
 
 /// A gzip member without optional fields: deflate, no flags, time 0, no hint about the level, system 255 (unknown).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 /// A last block without content.
 const FINAL_BLOCK: [u8; 2] = [3, 0];
 
+/// Where contents and segments come from that need not be made anew.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources<'t> {
+    pub(super) root: &'t Root,
+    pub(super) previous: Option<&'t Previous>,
+}
+
 /// Writes one archive.
 #[derive(Debug)]
-pub(super) struct ArchiveWriter<W: Write> {
-    out: HashingWriter<W>,
-    /// Tar bytes of the segment that is being gathered.
-    raw: Vec<u8>,
+pub(super) struct ArchiveWriter<'t, W: Output> {
+    out: Hashed<W>,
+    sources: Sources<'t>,
+    format: String,
+    /// The segment that is being gathered.
+    gathering: Gathering<'t>,
     /// Content bytes of the entry that is being written.
     content: u64,
+    /// Where in the file that is being read the segment that is being gathered began.
+    content_start: u64,
     deflating: Ordered<Job, Deflated>,
+    /// Segments that were handed over and are not written yet, the oldest first.
+    pending: VecDeque<Pending>,
+    /// Segments of the file that is being read, whose digest is not known yet.
+    unnamed: Vec<Unnamed>,
     /// Buffers that were in use and can be again.
     spare: Vec<Job>,
     segments: Vec<Segment>,
+    keys: Vec<Option<Digest>>,
+    crcs: Vec<u32>,
     /// Over all tar bytes that are written.
     crc: Crc,
     raw_size: u64,
-    /// Segments that were handed over, written or not.
-    cuts: usize,
+    /// Whether all segments so far are those of the previous archive.
+    is_prefix: bool,
+    reused: u64,
+}
+
+/// How a segment comes to its bytes.
+#[derive(Clone, Copy, Debug)]
+enum Pending {
+    Deflating,
+    Reused(Found),
+}
+
+/// A segment that ends with a run of a file that is not read to its end yet.
+#[derive(Debug)]
+struct Unnamed {
+    segment: usize,
+    ingredients: Ingredients,
+    offset: u64,
+    length: u64,
 }
 
 /// A place to which the writer can return as long as nothing was cut since.
 #[derive(Debug)]
 pub(super) struct Mark {
     cuts: usize,
-    length: usize,
+    gathered: Gathered,
 }
 
 /// What was written.
@@ -52,47 +90,76 @@ pub(super) struct Written {
     pub(super) size: u64,
     pub(super) uncompressed_size: u64,
     pub(super) segments: Vec<Segment>,
+    pub(super) seams: Seams,
+    pub(super) reused: u64,
 }
 
-impl<W: Write> ArchiveWriter<W> {
-    pub(super) fn new(out: W, level: u32, workers: NonZeroUsize) -> Result<Self, ArchiveError> {
-        let mut out = HashingWriter::new(out);
-        out.write_all(&GZIP_HEADER).map_err(failed)?;
-        let deflating = Ordered::new(workers, move |job| deflate(level, job));
+impl<'t, W: Output> ArchiveWriter<'t, W> {
+    pub(super) fn new(
+        out: W,
+        options: &Options,
+        sources: Sources<'t>,
+    ) -> Result<Self, ArchiveError> {
+        let mut out = Hashed::new(out);
+        out.write(&GZIP_HEADER).map_err(failed)?;
+        let level = options.level;
+        let deflating = Ordered::new(options.workers, move |job| deflate(level, job));
         Ok(Self {
             out,
-            raw: Vec::new(),
+            sources,
+            format: options.format(),
+            gathering: Gathering::default(),
             content: 0,
+            content_start: 0,
             deflating: deflating.map_err(ArchiveError::Thread)?,
+            pending: VecDeque::new(),
+            unnamed: Vec::new(),
             spare: Vec::new(),
             segments: Vec::new(),
+            keys: Vec::new(),
+            crcs: Vec::new(),
             crc: Crc::new(),
             raw_size: 0,
-            cuts: 0,
+            is_prefix: true,
+            reused: 0,
         })
     }
 
     /// Begins an entry.
     pub(super) fn begin(&mut self, member: &Member<'_>) {
-        header::append(member, &mut self.raw);
+        self.gathering.begin(member);
         self.content = 0;
+        self.content_start = 0;
     }
 
-    /// Lets content be appended to the entry.
+    /// Lets content be appended to the entry, whose digest is told by [`Self::name`] when it is complete.
     pub(super) fn append<E>(
         &mut self,
         read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let before = self.raw.len();
-        read(&mut self.raw)?;
-        self.content += (self.raw.len() - before) as u64;
+        self.content += self.gathering.read(read)?;
         Ok(())
+    }
+
+    /// Tells the digest of the content that was appended.
+    pub(super) fn name(&mut self, digest: Digest) {
+        for mut run in self.unnamed.drain(..) {
+            run.ingredients.content(digest, run.offset, run.length);
+            self.keys[run.segment] = Some(run.ingredients.key());
+        }
+        self.gathering.name(digest, self.content_start);
+    }
+
+    /// Appends the next bytes of a known file, which are read only if they are needed.
+    pub(super) fn put_off(&mut self, file: Known<'t>, length: usize) {
+        self.gathering.put_off(file, self.content, length);
+        self.content += length as u64;
     }
 
     /// Ends the entry, and the segment if the rules for cuts say so.
     pub(super) fn end(&mut self, path: &EntryPath) -> Result<(), ArchiveError> {
-        header::pad(&mut self.raw, self.content);
-        if cut::ends_behind(path, self.raw.len()) {
+        self.gathering.pad(self.content);
+        if cut::ends_behind(path, self.gathering.len()) {
             self.cut()
         } else {
             Ok(())
@@ -101,78 +168,205 @@ impl<W: Write> ArchiveWriter<W> {
 
     /// Ends the segment here.
     pub(super) fn cut(&mut self) -> Result<(), ArchiveError> {
-        if self.deflating.is_full() {
-            self.write_oldest()?;
+        let key = match self.gathering.made_of() {
+            Made::Known(key) => Some(key),
+            Made::Unknown(ingredients, length) => {
+                self.unnamed.push(Unnamed {
+                    segment: self.keys.len(),
+                    ingredients,
+                    offset: self.content_start,
+                    length,
+                });
+                None
+            }
+        };
+        self.keys.push(key);
+        self.content_start = self.content;
+        let previous = self.sources.previous;
+        let found = previous.and_then(|previous| previous.find(&self.format, key.as_ref()?));
+        match found {
+            Some(found) => self.reuse(found),
+            None => self.deflate()?,
         }
-        let mut job = self.spare.pop().unwrap_or_default();
-        std::mem::swap(&mut job.raw, &mut self.raw);
-        self.deflating.give(job);
-        self.cuts += 1;
-        Ok(())
+        self.write_what_is_ready()
     }
 
     /// Where the writer is now.
     pub(super) fn mark(&self) -> Mark {
         Mark {
-            cuts: self.cuts,
-            length: self.raw.len(),
+            cuts: self.keys.len(),
+            gathered: self.gathering.mark(),
         }
     }
 
     /// Forgets what came behind a mark, if that was not handed over yet; says whether it did.
-    pub(super) fn return_to(&mut self, mark: &Mark) -> bool {
-        let possible = mark.cuts == self.cuts;
+    pub(super) fn return_to(&mut self, mark: Mark) -> bool {
+        let possible = mark.cuts == self.keys.len();
         if possible {
-            self.raw.truncate(mark.length);
+            self.gathering.return_to(mark.gathered);
         }
         possible
     }
 
     /// Ends the tar and the archive.
     pub(super) fn finish(mut self) -> Result<Written, ArchiveError> {
-        header::append_end(&mut self.raw);
+        self.gathering.append_end();
         self.cut()?;
-        while self.write_oldest()? {}
+        while let Some(oldest) = self.pending.pop_front() {
+            self.write(oldest)?;
+        }
+        let mut states = std::mem::take(&mut self.out.states);
+        states.push(self.out.hasher.clone());
         // The length of the content modulo 2³², as RFC 1952 has it.
         let length = u32::try_from(self.raw_size & u64::from(u32::MAX)).expect("32 bits are left");
-        let trailer = [self.crc.sum().to_le_bytes(), length.to_le_bytes()].concat();
-        self.out.write_all(&FINAL_BLOCK).map_err(failed)?;
-        self.out.write_all(&trailer).map_err(failed)?;
-        self.out.flush().map_err(failed)?;
-        let (_, digest, size) = self.out.finish();
+        let crc = self.crc.finalize();
+        let trailer = [crc.to_le_bytes(), length.to_le_bytes()].concat();
+        self.out.write(&FINAL_BLOCK).map_err(failed)?;
+        self.out.write(&trailer).map_err(failed)?;
+        self.out.inner.flush().map_err(failed)?;
+        let lines = self.keys.iter().zip(&self.crcs).map(|(key, &crc)| Line {
+            key: key.expect("every file was read to its end"),
+            crc,
+        });
         Ok(Written {
-            digest,
-            size,
+            seams: Seams {
+                recipe: Recipe::new(lines.collect()),
+                states,
+            },
+            digest: self.out.hasher.finish(),
+            size: self.out.count,
             uncompressed_size: self.raw_size,
             segments: self.segments,
+            reused: self.reused,
         })
     }
 
-    /// Waits for the oldest segment and writes it; `false` if there is none.
-    fn write_oldest(&mut self) -> Result<bool, ArchiveError> {
-        let Some(Deflated {
+    fn reuse(&mut self, found: Found) {
+        let gathering = std::mem::take(&mut self.gathering);
+        self.gathering = Gathering::within(gathering.into_spare());
+        self.pending.push_back(Pending::Reused(found));
+    }
+
+    fn deflate(&mut self) -> Result<(), ArchiveError> {
+        while self.deflating.is_full() {
+            let oldest = self.pending.pop_front();
+            self.write(oldest.expect("what is being compressed is pending"))?;
+        }
+        let Job { raw, out } = self.spare.pop().unwrap_or_default();
+        let gathering = std::mem::replace(&mut self.gathering, Gathering::within(raw));
+        let raw = gathering.into_raw(self.sources.root)?;
+        self.deflating.give(Job { raw, out });
+        self.pending.push_back(Pending::Deflating);
+        Ok(())
+    }
+
+    /// Writes what need not be waited for.
+    fn write_what_is_ready(&mut self) -> Result<(), ArchiveError> {
+        while let Some(&oldest @ Pending::Reused(_)) = self.pending.front() {
+            self.pending.pop_front();
+            self.write(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the oldest segment; waits for it if it is being compressed.
+    fn write(&mut self, oldest: Pending) -> Result<(), ArchiveError> {
+        self.out.states.push(self.out.hasher.clone());
+        match oldest {
+            Pending::Deflating => self.write_deflated(),
+            Pending::Reused(found) => self.write_reused(&found),
+        }
+    }
+
+    fn write_deflated(&mut self) -> Result<(), ArchiveError> {
+        let deflated = self.deflating.take().expect("it was given");
+        let Deflated {
             mut raw,
             bytes,
             digest,
             crc,
-        }) = self.deflating.take()
-        else {
-            return Ok(false);
-        };
-        let offset = self.out.count();
-        self.out.write_all(&bytes).map_err(failed)?;
-        let (length, raw_length) = (bytes.len() as u64, raw.len() as u64);
-        self.segments.push(Segment {
-            offset,
-            length,
-            raw_length,
+        } = deflated;
+        self.is_prefix = false;
+        let segment = Segment {
+            offset: self.out.count,
+            length: bytes.len() as u64,
+            raw_length: raw.len() as u64,
             digest,
-        });
-        self.crc.combine(&crc);
-        self.raw_size += raw_length;
+        };
+        self.out.write(&bytes).map_err(failed)?;
+        self.note(segment, crc);
         raw.clear();
         self.spare.push(Job { raw, out: bytes });
-        Ok(true)
+        Ok(())
+    }
+
+    fn write_reused(&mut self, found: &Found) -> Result<(), ArchiveError> {
+        let previous = self.sources.previous.expect("it was found there");
+        let segment = Segment {
+            offset: self.out.count,
+            ..found.segment
+        };
+        self.is_prefix &= found.index == self.segments.len();
+        let state = previous.state_behind(found).filter(|_| self.is_prefix);
+        match state {
+            Some(state) => self.out.append(previous, found, state),
+            None => self.out.copy(previous, found),
+        }
+        .map_err(failed)?;
+        self.reused += 1;
+        self.note(segment, found.crc);
+        Ok(())
+    }
+
+    fn note(&mut self, segment: Segment, crc: u32) {
+        let following = Crc::new_with_initial_len(crc, segment.raw_length);
+        self.crc.combine(&following);
+        self.crcs.push(crc);
+        self.raw_size += segment.raw_length;
+        self.segments.push(segment);
+    }
+}
+
+/// The archive's file with the digest of all that was written.
+#[derive(Debug)]
+struct Hashed<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+    /// The digest's state before each segment.
+    states: Vec<Hasher>,
+}
+
+impl<W: Output> Hashed<W> {
+    fn new(inner: W) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(),
+            count: 0,
+            states: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.inner.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.count += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Takes over a segment, and the digest's state behind it: all that comes before is the same, too.
+    fn append(&mut self, from: &Previous, found: &Found, state: &Hasher) -> io::Result<()> {
+        from.append_to(found, &mut self.inner)?;
+        self.hasher.clone_from(state);
+        self.count += found.segment.length;
+        Ok(())
+    }
+
+    /// Takes over a segment in another place.
+    fn copy(&mut self, from: &Previous, found: &Found) -> io::Result<()> {
+        from.copy(found, &mut self.inner, &mut self.hasher)?;
+        self.count += found.segment.length;
+        Ok(())
     }
 }
 
@@ -185,8 +379,25 @@ fn failed(source: io::Error) -> ArchiveError {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::Path;
+
     use super::*;
     use crate::entry::{EntryKind, Mode, Modes};
+
+    const OPTIONS: Options = Options {
+        level: 6,
+        modes: Modes::Normal,
+        mtime: None,
+        workers: NonZeroUsize::MIN,
+    };
+
+    fn sources(root: &Root) -> Sources<'_> {
+        Sources {
+            root,
+            previous: None,
+        }
+    }
 
     /// An archive of one file, begun this often with other content before.
     fn archive(torn: usize) -> Vec<u8> {
@@ -198,7 +409,8 @@ mod tests {
             size: 4,
         };
         let mut out = Vec::new();
-        let mut writer = ArchiveWriter::new(&mut out, 6, NonZeroUsize::MIN).unwrap();
+        let root = Root::open(Path::new("/")).unwrap();
+        let mut writer = ArchiveWriter::new(&mut out, &OPTIONS, sources(&root)).unwrap();
         let append = |content: &'static [u8]| {
             move |raw: &mut Vec<u8>| {
                 raw.extend(content);
@@ -209,10 +421,11 @@ mod tests {
             let mark = writer.mark();
             writer.begin(&member);
             writer.append(append(b"to")).unwrap();
-            assert!(writer.return_to(&mark));
+            assert!(writer.return_to(mark));
         }
         writer.begin(&member);
         writer.append(append(b"full")).unwrap();
+        writer.name(Digest::of(b"full"));
         writer.end(&path).unwrap();
         writer.finish().unwrap();
         out
@@ -225,10 +438,11 @@ mod tests {
 
     #[test]
     fn what_was_handed_over_cannot_be_taken_back() {
-        let mut writer = ArchiveWriter::new(Vec::new(), 6, NonZeroUsize::MIN).unwrap();
+        let root = Root::open(Path::new("/")).unwrap();
+        let mut writer = ArchiveWriter::new(Vec::new(), &OPTIONS, sources(&root)).unwrap();
         let mark = writer.mark();
-        header::append_end(&mut writer.raw);
+        writer.gathering.append_end();
         writer.cut().unwrap();
-        assert!(!writer.return_to(&mark));
+        assert!(!writer.return_to(mark));
     }
 }

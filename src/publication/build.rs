@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::archive::{self, ArchiveError, Options, Order, Sealed};
+use super::survey::{Sight, survey};
+use crate::archive::{self, ArchiveError, Options, Order, Output, Outputs, Sealed};
 use crate::config::tree::TreeConfig;
 use crate::entry::EntryKind;
 use crate::exit::{Exit, sentence};
 use crate::root::Root;
-use crate::snapshot::{ReadError, SnapshotWriter};
+use crate::snapshot::ReadError;
+use crate::snapshot::cache::StatCache;
 use crate::tree::{
     self, Entry, LeftOut, RuleError, Rules, ScanError, Scope, Tree, UNREADABLE, Unreadable,
 };
@@ -176,7 +178,7 @@ impl BuildError {
 }
 
 /// Opens the root and walks it; a tree with nothing in it is none, unless that is allowed.
-fn look(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
+pub fn walk(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
     let root = source.open()?;
     let tree = tree::scan(&root, &source.scope, cancelled)?;
     if tree.entries.is_empty() && !source.allow_empty {
@@ -217,46 +219,48 @@ fn is_denied(root: &Root, entry: &Entry) -> bool {
 /// Builds into what `outputs` opens: the archive and the listing, new and empty for each try.
 ///
 /// Waits for disks and compressors, and up to a second between tries.
-pub fn build<A: Write, L: Write>(
+pub fn build<A: Output, L: Write>(
     source: &Source,
     outputs: &mut dyn FnMut() -> io::Result<(A, L)>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Sealed, BuildError> {
     while_it_changes(cancelled, || {
-        let (root, tree) = look(source, cancelled)?;
+        let (root, tree) = walk(source, cancelled)?;
         let (archive, listing) = outputs().map_err(BuildError::Output)?;
         let unreadable = source.scope.unreadable;
         let order = Order {
             options: source.options,
             unreadable,
             cancelled,
+            previous: None,
         };
-        Ok(archive::seal(&root, &tree, &order, archive, listing)?)
+        let outputs = Outputs {
+            archive,
+            listing,
+            cache: None,
+        };
+        let known = StatCache::empty();
+        Ok(archive::seal(&root, &tree, &order, known, outputs)?)
     })
 }
 
 /// The listing alone: every file is read, nothing is compressed.
 pub fn list(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>, BuildError> {
     while_it_changes(cancelled, || {
-        let (root, tree) = look(source, cancelled)?;
-        let mut snapshot = SnapshotWriter::new(Vec::new(), source.options.modes);
-        for entry in &tree.entries {
-            if cancelled() {
-                return Err(ArchiveError::Cancelled.into());
-            }
-            match snapshot.read_and_add(&root, entry, cancelled) {
-                Err(ReadError::Denied(_)) if source.scope.unreadable == Unreadable::Skip => {}
-                Err(error) => return Err(ArchiveError::from(error).into()),
-                Ok(true) => {}
-                Ok(false) => return Err(ArchiveError::Cancelled.into()),
-            }
-        }
-        Ok(snapshot.finish().1)
+        let (root, tree) = walk(source, cancelled)?;
+        let sight = Sight {
+            source,
+            root: &root,
+            tree: &tree,
+            cancelled,
+        };
+        let (_, listing) = survey(sight, StatCache::empty(), None, Vec::new())?;
+        Ok(listing)
     })
 }
 
 /// Tries again, a few times, as long as the tree is what stands in the way.
-fn while_it_changes<T>(
+pub(super) fn while_it_changes<T>(
     cancelled: &dyn Fn() -> bool,
     mut work: impl FnMut() -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {

@@ -4,6 +4,8 @@
 
 pub mod build;
 pub mod publisher;
+pub mod rebuild;
+mod survey;
 
 use std::sync::Arc;
 

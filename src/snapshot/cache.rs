@@ -5,13 +5,14 @@
 //! the file later gives it another stamp, and a file that still has the remembered one still has the content. (Git's index
 //! has the same problem with changes within one tick, and calls such entries racy; here they never get in.)
 //!
-//! A machine that went down may have lost what was written, and kept its stamps, so a cache counts in its own boot only.
+//! A machine that went down may have lost what was written, and kept its stamps, so a cache counts in its own boot only;
+//! and another user may not be allowed to read what this one could, so it counts for one user only.
 //!
 //! The cache lies in a file, in the order of paths, and is read and written beside a walk in the same order: it costs no
 //! memory. Layout, integers little-endian:
 //!
 //! ```text
-//! "code-server scan cache 1 <boot id>\n"
+//! "code-server scan cache 1 <boot id> <user id>\n"
 //! for each file: path length u32, path, size u64, mtime i64 + u32, ctime i64 + u32, inode u64, SHA-256 of the content
 //! 0u32, SHA-256 of all that comes before
 //! ```
@@ -79,7 +80,10 @@ impl StatCache {
 
     /// Reads one record on. What cannot be read is not known.
     fn advance(&mut self) {
-        self.next = self.records.as_mut().and_then(|file| read_record(file).ok());
+        self.next = self
+            .records
+            .as_mut()
+            .and_then(|file| read_record(file).ok());
         if self.next.is_none() {
             self.records = None;
         }
@@ -93,8 +97,8 @@ pub fn is_whole(file: &mut File) -> bool {
 }
 
 fn check(file: &mut File) -> io::Result<bool> {
-    const SUM: u64 = 32;
-    let Some(length) = file.metadata()?.len().checked_sub(SUM) else {
+    let mut sum = [0; 32];
+    let Some(length) = file.metadata()?.len().checked_sub(sum.len() as u64) else {
         return Ok(false);
     };
     file.rewind()?;
@@ -108,7 +112,6 @@ fn check(file: &mut File) -> io::Result<bool> {
         hasher.update(&piece[..most]);
         left -= most as u64;
     }
-    let mut sum = [0; SUM as usize];
     reader.read_exact(&mut sum)?;
     file.rewind()?;
     let is_ours = read_head(&mut BufReader::new(&*file)).is_ok();
@@ -156,7 +159,8 @@ impl StatCacheWriter {
 }
 
 fn head() -> Vec<u8> {
-    format!("code-server scan cache 1 {}\n", boot_id()).into_bytes()
+    let user = rustix::process::geteuid().as_raw();
+    format!("code-server scan cache 1 {} {user}\n", boot_id()).into_bytes()
 }
 
 /// Passes over the first line, if it is the one that a cache of this boot has.
@@ -290,7 +294,8 @@ mod tests {
     fn a_cache_of_another_boot_is_none() {
         let mut file = tempfile::tempfile().unwrap();
         let mut out = HashingWriter::new(file.try_clone().unwrap());
-        out.write_all(b"code-server scan cache 1 another\n").unwrap();
+        out.write_all(b"code-server scan cache 1 another\n")
+            .unwrap();
         out.write_all(&[0; 4]).unwrap();
         let sum = out.finish().1;
         file.write_all(sum.as_bytes()).unwrap();

@@ -70,36 +70,6 @@ impl<W: Write> SnapshotWriter<W> {
         self.add_line(path, EntryKind::File, mode, Some(content))
     }
 
-    /// Reads an entry for its digest alone, and adds it; `false` if it was told to end early, and did.
-    ///
-    /// # Panics
-    ///
-    /// If the listing cannot be written: it should go to memory.
-    pub fn read_and_add(
-        &mut self,
-        root: &Root,
-        entry: &Entry,
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<bool, ReadError> {
-        const IN_MEMORY: &str = "memory takes every write";
-        let Found::File { .. } = entry.found else {
-            self.add(entry).expect(IN_MEMORY);
-            return Ok(true);
-        };
-        let mut reading = Reading::begin(root, entry)?;
-        let (mode, mut buffer) = (reading.mode(), Vec::new());
-        while reading.left() > 0 {
-            if cancelled() {
-                return Ok(false);
-            }
-            buffer.clear();
-            reading.read(READ_AT_ONCE, &mut buffer)?;
-        }
-        self.add_file(&entry.path, mode, reading.finish()?.digest)
-            .expect(IN_MEMORY);
-        Ok(true)
-    }
-
     /// The snapshot, and the listing's writer, not flushed.
     pub fn finish(self) -> (Snapshot, W) {
         let (revision, listing_size, listing) = self.listing.finish();
@@ -130,4 +100,22 @@ impl<W: Write> SnapshotWriter<W> {
             path,
         })
     }
+}
+
+/// Reads a file for its digest alone, and gives its permission bits too; `None` if it was told to end early, and did.
+pub fn read_content(
+    root: &Root,
+    entry: &Entry,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Option<(u32, Content)>, ReadError> {
+    let mut reading = Reading::begin(root, entry)?;
+    let (mode, mut buffer) = (reading.mode(), Vec::new());
+    while reading.left() > 0 {
+        if cancelled() {
+            return Ok(None);
+        }
+        buffer.clear();
+        reading.read(READ_AT_ONCE, &mut buffer)?;
+    }
+    Ok(Some((mode, reading.finish()?)))
 }

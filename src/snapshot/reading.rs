@@ -291,7 +291,11 @@ mod tests {
         let result = read_again(&root, (&entry.path, &stamp), (0, 6), &mut Vec::new());
         assert!(matches!(result, Err(ReadError::Changed { .. })));
         // Nor beyond its end.
-        let stamp = Reading::begin(&root, &entry).unwrap().still.proof().unwrap();
+        let stamp = Reading::begin(&root, &entry)
+            .unwrap()
+            .still
+            .proof()
+            .unwrap();
         let result = read_again(&root, (&entry.path, &stamp), (0, 7), &mut Vec::new());
         assert!(matches!(result, Err(ReadError::Changed { .. })));
     }
