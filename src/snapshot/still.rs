@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_written_without_end_is_not_waited_for() {
-        let scene = Simulated::new(10_000_000, &[5_000_000; 10_000]);
+        let scene = Simulated::new(10_000_000, &vec![5_000_000; 10_000]);
         assert!(Still::wait(&scene).unwrap().is_none());
     }
 }
