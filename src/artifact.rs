@@ -1,7 +1,7 @@
 //! An artifact: a sealed archive with its listing and its descriptor, ready to be served.
 //!
 //! Nothing of an artifact ever changes, and its files stay readable when their names are removed: what a download has begun
-//! with, it ends with.
+//! with, it ends with. A [`Lease`] tells whether anybody still reads.
 
 use std::fs::File;
 use std::io;
@@ -24,38 +24,80 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// Joins a descriptor to the files that it describes; an archive of another length is refused.
-    pub fn new(descriptor: Descriptor, archive: File, listing: File) -> io::Result<Self> {
+    /// Joins a descriptor to the files that it describes; an archive of another length is refused as invalid data.
+    ///
+    /// `published` is when its representations came to be what is served, which for a revert is long after they were made.
+    pub fn new(
+        descriptor: Descriptor,
+        archive: File,
+        listing: File,
+        published: SystemTime,
+    ) -> io::Result<Self> {
         let found = archive.metadata()?.len();
         if found != descriptor.size {
             let expected = descriptor.size;
             let reason = format!("the archive has {found} bytes instead of {expected}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
-        let modified = descriptor.created_at;
+        let lease = Lease::default();
         let listing_length = listing.metadata()?.len();
         let json = Bytes::from(descriptor.to_json());
         Ok(Self {
             archive: Representation {
                 length: descriptor.size,
                 digest: descriptor.digest,
-                modified,
+                modified: published,
+                lease: lease.clone(),
                 content: Content::File(Arc::new(archive)),
             },
             listing: Representation {
                 length: listing_length,
                 digest: descriptor.revision.digest(),
-                modified,
+                modified: published,
+                lease: lease.clone(),
                 content: Content::File(Arc::new(listing)),
             },
             json: Representation {
                 length: json.len() as u64,
                 digest: Digest::of(&json),
-                modified,
+                modified: published,
+                lease,
                 content: Content::Memory(json),
             },
             descriptor,
         })
+    }
+
+    /// The same artifact, published again at another time. It shares files and lease with this one.
+    #[must_use]
+    pub fn republished(&self, published: SystemTime) -> Self {
+        self.with_each(|part| part.modified = published)
+    }
+
+    /// The same artifact under a lease that others know of.
+    #[must_use]
+    pub fn under(&self, lease: &Lease) -> Self {
+        self.with_each(|part| part.lease = lease.clone())
+    }
+
+    fn with_each(&self, change: impl Fn(&mut Representation)) -> Self {
+        let with = |part: &Representation| {
+            let mut part = part.clone();
+            change(&mut part);
+            part
+        };
+        Self {
+            descriptor: self.descriptor.clone(),
+            archive: with(&self.archive),
+            listing: with(&self.listing),
+            json: with(&self.json),
+        }
+    }
+
+    /// When it was published last.
+    #[must_use]
+    pub fn published(&self) -> SystemTime {
+        self.archive.modified
     }
 
     /// What `/code.json` says.
@@ -83,12 +125,26 @@ impl Artifact {
     }
 }
 
+/// A claim on an artifact: each representation that is being read holds one, and so does the artifact itself.
+#[derive(Clone, Debug, Default)]
+pub struct Lease(Arc<()>);
+
+impl Lease {
+    /// Whether anybody but the one who asks has a claim.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
 /// Bytes that can be served, and their validators.
 #[derive(Clone, Debug)]
 pub struct Representation {
     length: u64,
     digest: Digest,
     modified: SystemTime,
+    /// Counts by being there.
+    lease: Lease,
     content: Content,
 }
 
@@ -111,7 +167,7 @@ impl Representation {
         self.digest
     }
 
-    /// When these bytes were made.
+    /// When these bytes became what is served.
     #[must_use]
     pub fn modified(&self) -> SystemTime {
         self.modified

@@ -11,14 +11,14 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`exit`], [`telemetry`], [`shutdown`] | exit codes, logs, the signals that end a program |
+//! | [`exit`], [`telemetry`], [`metrics`], [`shutdown`] | exit codes, logs, what is counted, the signals that a program takes |
 //! | [`config`] | arguments as typed, and the configuration decided from them |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
 //! | [`root`] | one handle on a directory, and every access beneath it |
 //! | [`tree`] | the live directory as found, and what of it belongs |
 //! | [`snapshot`], [`listing`] | what it holds: contents read untorn, their digests, the revision |
 //! | [`archive`], [`descriptor`] | the format: segments, and what is said of them to the other side |
-//! | [`artifact`], [`store`] | a sealed archive, and where it lies on disk |
+//! | [`artifact`], [`store`] | a sealed archive; where it and its predecessors lie on disk, and for how long |
 //! | [`publication`] | the artifact that is served now, and the builds that make the next one |
 //! | [`listen`], [`http`], [`server`] | connections, routes, and the whole with its end of life |
 //! | [`pack`] | one archive to a file, without a server |
@@ -28,7 +28,8 @@
 //! What each may use of the others is a table in `tests/architecture.rs`, and a test holds it. What the modules together
 //! guarantee:
 //!
-//! - What is published is complete, and never changes. A build that fails leaves what is published as it was.
+//! - What is published is complete, and never changes. A build that fails leaves what is published as it was, and a crash
+//!   at any point what was published last.
 //! - An archive is a function of the tree and of its format: the same bytes on any machine.
 //! - Every file in an archive is one that the file system really held at one moment.
 //! - A target is the old tree or the new one: an install that was interrupted is completed by the next run.
@@ -48,6 +49,7 @@ pub mod fetch;
 pub mod http;
 pub mod listen;
 pub mod listing;
+pub mod metrics;
 pub mod ordered;
 pub mod pack;
 pub mod publication;

@@ -4,6 +4,7 @@
 //! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
 //! downloads then under way have ended or their time has.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,16 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::serve::ServeConfig;
+use crate::config::tree::TreeConfig;
 use crate::exit::{Exit, sentence};
 use crate::http;
 use crate::listen::{self, Limits};
+use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
-use crate::publication::publisher::publish;
-use crate::store::{self, Store, StoreError};
+use crate::publication::publisher::Publisher;
+use crate::store::retention::Retention;
+use crate::store::{self, ServerRecord, ServerRules, Store, StoreError};
 use crate::tree::RuleError;
 
 /// How often a state directory is asked for that another server has.
@@ -69,6 +73,8 @@ impl ServerError {
 pub struct Server {
     source: Arc<Source>,
     limits: Limits,
+    retention: Retention,
+    rules: ServerRules,
     state_dir: PathBuf,
     /// `None` while another server has the state directory.
     store: Option<Store>,
@@ -99,6 +105,12 @@ impl Server {
                 max_connections: config.max_connections,
                 drain_timeout: config.drain_timeout,
             },
+            retention: Retention {
+                keep: config.retention.keep,
+                keep_for: config.retention.keep_for,
+                state_size: config.retention.state_size,
+            },
+            rules: rules(&config.tree),
             store: Store::try_open(&state_dir)?,
             state_dir,
         })
@@ -113,46 +125,72 @@ impl Server {
             );
         }
         let publication = Publication::new();
-        let router = http::router(publication.clone());
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+        let router = http::router(publication.clone(), metrics.clone());
         let tasks = TaskTracker::new();
-        tasks.spawn(keep_current(
-            self.source,
-            self.store,
-            self.state_dir,
-            publication,
-            shutdown.clone(),
-        ));
-        if let Ok(address) = listener.local_addr() {
+        let address = listener.local_addr().ok();
+        if let Some(address) = address {
             info!(%address, "listening");
         }
-        listen::serve(listener, router, self.limits, shutdown).await;
+        let stop = shutdown.clone();
+        let limits = self.limits;
+        tasks.spawn(async move {
+            let taking = take_store(self.store, &self.state_dir);
+            let Some(store) = stop.run_until_cancelled(taking).await else {
+                return;
+            };
+            let store = Arc::new(store);
+            publication.keep_in(Arc::clone(&store));
+            if let Some(address) = address {
+                announce(&store, address, self.rules);
+            }
+            let publisher = Publisher {
+                source: self.source,
+                store: Arc::clone(&store),
+                publication,
+                retention: self.retention,
+                metrics,
+            };
+            publisher.publish(&stop).await;
+            // Its lock keeps others from emptying it while what lies there is served.
+            stop.cancelled().await;
+            store.retract();
+        });
+        listen::serve(listener, router, limits, shutdown).await;
         tasks.close();
         tasks.wait().await;
         info!("ended");
     }
 }
 
-async fn keep_current(
-    source: Arc<Source>,
-    store: Option<Store>,
-    state_dir: PathBuf,
-    publication: Publication,
-    shutdown: CancellationToken,
-) {
-    let store = match store {
-        Some(store) => Some(store),
-        None => {
-            shutdown
-                .run_until_cancelled(wait_for_store(&state_dir))
-                .await
-        }
+/// The state directory, once no other server has it.
+async fn take_store(store: Option<Store>, state_dir: &Path) -> Store {
+    match store {
+        Some(store) => store,
+        None => wait_for_store(state_dir).await,
+    }
+}
+
+/// Tells commands that run beside the server where it is.
+fn announce(store: &Store, address: SocketAddr, rules: ServerRules) {
+    let record = ServerRecord {
+        address,
+        pid: std::process::id(),
+        rules,
+        last_build: None,
     };
-    if let Some(store) = store {
-        let store = Arc::new(store);
-        publish(source, Arc::clone(&store), publication, shutdown.clone()).await;
-        // Its lock keeps others from emptying it while what lies there is served.
-        shutdown.cancelled().await;
-        drop(store);
+    if let Err(error) = store.announce(&record) {
+        warn!(error = %sentence(&error), "cannot tell in the state directory who serves");
+    }
+}
+
+fn rules(config: &TreeConfig) -> ServerRules {
+    ServerRules {
+        excludes: config.excludes.clone(),
+        default_excludes: config.default_excludes,
+        skip_unreadable: config.skip_unreadable,
+        allow_empty: config.allow_empty,
+        modes: config.modes,
     }
 }
 

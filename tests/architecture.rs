@@ -37,12 +37,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
-    ("store", &["artifact", "descriptor", "digest"]),
+    ("metrics", &[]),
+    ("store", &["artifact", "descriptor", "digest", "entry"]),
     (
         "publication",
         &[
-            "archive", "artifact", "config", "digest", "entry", "exit", "root", "snapshot",
-            "store", "tree",
+            "archive", "artifact", "config", "digest", "entry", "exit", "metrics", "root",
+            "snapshot", "store", "tree",
         ],
     ),
     ("listen", &[]),
@@ -63,7 +64,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["artifact", "descriptor", "digest", "entry", "publication"],
+        &[
+            "artifact",
+            "descriptor",
+            "digest",
+            "entry",
+            "metrics",
+            "publication",
+        ],
     ),
     (
         "pack",
@@ -76,6 +84,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "exit",
             "http",
             "listen",
+            "metrics",
             "publication",
             "store",
             "tree",

@@ -61,10 +61,13 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::CommandFactory;
 
     use super::*;
     use crate::config::pack::Product;
+    use crate::config::retention::RetentionConfig;
     use crate::exit::Exit;
 
     fn command(line: &str) -> Result<Command, ConfigError> {
@@ -118,6 +121,9 @@ mod tests {
             "--mtime x",
             "--workers 0",
             "--workers 100000",
+            "--keep 0",
+            "--keep-for 30",
+            "--state-size 2GB",
         ];
         for flag in lines {
             let error = command(&format!("serve . {flag}")).unwrap_err();
@@ -125,6 +131,27 @@ mod tests {
             let name = flag.split(' ').next().unwrap();
             assert!(error.to_string().contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn archives_are_kept_for_a_month_within_bounds() {
+        let retention = |line: &str| match command(line) {
+            Ok(Command::Serve(config)) => config.retention,
+            other => panic!("{other:?}"),
+        };
+        let default = RetentionConfig {
+            keep: 3,
+            keep_for: Duration::from_hours(720),
+            state_size: 2 << 30,
+        };
+        assert_eq!(retention("serve ."), default);
+        let told = RetentionConfig {
+            keep: 1,
+            keep_for: Duration::ZERO,
+            state_size: 64 << 20,
+        };
+        let line = "serve . --keep 1 --keep-for 0 --state-size 64Mi";
+        assert_eq!(retention(line), told);
     }
 
     #[test]

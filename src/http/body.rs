@@ -147,7 +147,13 @@ mod tests {
         };
         let archive = file(bytes);
         archive.set_len(length).unwrap();
-        let artifact = Artifact::new(descriptor, archive.try_clone().unwrap(), file(b"")).unwrap();
+        let artifact = Artifact::new(
+            descriptor,
+            archive.try_clone().unwrap(),
+            file(b""),
+            SystemTime::UNIX_EPOCH,
+        )
+        .unwrap();
         archive.set_len(bytes.len() as u64).unwrap();
         artifact.archive().clone()
     }

@@ -3,9 +3,11 @@
 //! | path | |
 //! |---|---|
 //! | `/code.tar.gz`, `/code.json`, `/code.list` | the current artifact: archive, descriptor, listing |
-//! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision |
+//! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision, if it is retained |
+//! | `/revisions` | what is retained |
 //! | `/livez` | whether the process answers |
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
+//! | `/metrics` | for Prometheus |
 //!
 //! All of them take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
@@ -18,6 +20,9 @@ mod log;
 mod problem;
 mod range;
 mod resource;
+mod revisions;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -25,12 +30,14 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+use crate::artifact::Artifact;
 use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
+use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -38,14 +45,14 @@ use resource::{CODE_REVISION, Resource, code_revision};
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// All routes over what is published there.
-pub fn router(publication: Publication) -> Router {
+/// All routes over what is published there, and what is counted.
+pub fn router(publication: Publication, metrics: Metrics) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
     artifacts()
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
-        .merge(probes().method_not_allowed_fallback(method_not_allowed))
+        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
@@ -72,15 +79,18 @@ fn artifacts() -> Router<Publication> {
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
                   request: Request| async move {
-                let revision = revision.ok().map(|Path(revision)| revision);
-                retained(&publication, revision, resource, &request)
+                let found = match revision {
+                    Ok(Path(revision)) => publication.find(&revision).await,
+                    Err(_) => None,
+                };
+                retained(&publication, found, resource, &request)
             },
         );
         router = router
             .route(&format!("/{name}"), current)
             .route(&format!("/{REVISIONS}/{{revision}}/{name}"), retained);
     }
-    router
+    router.route(&format!("/{REVISIONS}"), get(revisions::list))
 }
 
 fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
@@ -96,11 +106,11 @@ fn current(publication: &Publication, resource: Resource, request: &Request) -> 
 /// and which revision it could have instead.
 fn retained(
     publication: &Publication,
-    revision: Option<Revision>,
+    found: Option<Arc<Artifact>>,
     resource: Resource,
     request: &Request,
 ) -> Response {
-    if let Some(artifact) = revision.and_then(|revision| publication.find(&revision)) {
+    if let Some(artifact) = found {
         return resource.answer(&artifact, request.method(), request.headers());
     }
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
@@ -111,8 +121,15 @@ fn retained(
     .into_response()
 }
 
-fn probes() -> Router<Publication> {
+/// What is asked every few seconds by machines, and so not logged.
+fn observation(metrics: Metrics) -> Router<Publication> {
+    let metrics = move || {
+        let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);
+        let response = ([(CONTENT_TYPE, content_type)], metrics.encode());
+        async { response }
+    };
     Router::new()
+        .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
