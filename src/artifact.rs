@@ -173,6 +173,14 @@ impl Representation {
         self.modified
     }
 
+    /// Another handle on the file that holds the bytes; an error for those in memory.
+    pub fn try_clone_file(&self) -> io::Result<File> {
+        match &self.content {
+            Content::File(file) => file.try_clone(),
+            Content::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Reads exactly this many bytes at an offset. Waits for the disk: not for an asynchronous task.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         match &self.content {

@@ -18,13 +18,16 @@ use tracing::{info, warn};
 
 use crate::config::serve::ServeConfig;
 use crate::config::tree::TreeConfig;
+use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
 use crate::http;
 use crate::listen::{self, Limits};
 use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
-use crate::publication::publisher::Publisher;
+use crate::publication::publisher::{Parts, Publisher};
+use crate::publication::rebuilds::Rebuilds;
+use crate::shutdown::hangups;
 use crate::store::retention::Retention;
 use crate::store::{self, ServerRecord, ServerRules, Store, StoreError};
 use crate::tree::RuleError;
@@ -75,6 +78,8 @@ pub struct Server {
     limits: Limits,
     retention: Retention,
     rules: ServerRules,
+    watch: WatchConfig,
+    listen: SocketAddr,
     state_dir: PathBuf,
     /// `None` while another server has the state directory.
     store: Option<Store>,
@@ -84,7 +89,11 @@ impl Server {
     /// Checks a configuration against the machine, and takes the state directory.
     pub fn new(config: &ServeConfig) -> Result<Self, ServerError> {
         let root = &config.tree.root;
-        Source::new(&config.tree, Vec::new())?.check()?;
+        match Source::new(&config.tree, Vec::new())?.check() {
+            // A volume may be mounted late, and the first upload makes the directory.
+            Err(error) if error.is_missing_root() => warn!(error = %sentence(&error), "waiting for the root"),
+            checked => checked?,
+        }
         let state_dir = match &config.state_dir {
             Some(path) => path.clone(),
             None => store::default_directory(root)?,
@@ -111,6 +120,8 @@ impl Server {
                 state_size: config.retention.state_size,
             },
             rules: rules(&config.tree),
+            watch: config.watch.clone(),
+            listen: config.listen,
             store: Store::try_open(&state_dir)?,
             state_dir,
         })
@@ -124,7 +135,7 @@ impl Server {
                 "the state directory is on a memory-backed file system: archives count against the memory limit"
             );
         }
-        let publication = Publication::new();
+        let (publication, rebuilds) = (Publication::new(), Rebuilds::new());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let router = http::router(publication.clone(), metrics.clone());
         let tasks = TaskTracker::new();
@@ -133,7 +144,8 @@ impl Server {
             info!(%address, "listening");
         }
         let stop = shutdown.clone();
-        let limits = self.limits;
+        let limits = self.limits.clone();
+        tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
         tasks.spawn(async move {
             let taking = take_store(self.store, &self.state_dir);
             let Some(store) = stop.run_until_cancelled(taking).await else {
@@ -141,25 +153,42 @@ impl Server {
             };
             let store = Arc::new(store);
             publication.keep_in(Arc::clone(&store));
-            if let Some(address) = address {
-                announce(&store, address, self.rules);
-            }
-            let publisher = Publisher {
+            let record = ServerRecord {
+                address: address.unwrap_or(self.listen),
+                pid: std::process::id(),
+                rules: self.rules,
+                last_build: None,
+            };
+            announce(&store, &record);
+            let publisher = Publisher::new(Parts {
                 source: self.source,
                 store: Arc::clone(&store),
                 publication,
+                rebuilds,
+                watch: self.watch,
                 retention: self.retention,
                 metrics,
-            };
-            publisher.publish(&stop).await;
-            // Its lock keeps others from emptying it while what lies there is served.
-            stop.cancelled().await;
+                record,
+            });
+            publisher.run(stop).await;
             store.retract();
         });
         listen::serve(listener, router, limits, shutdown).await;
         tasks.close();
         tasks.wait().await;
         info!("ended");
+    }
+}
+
+/// Has the tree looked at whenever SIGHUP comes.
+async fn rebuild_on_hangup(rebuilds: Rebuilds, shutdown: CancellationToken) {
+    let mut hangups = match hangups() {
+        Ok(hangups) => hangups,
+        Err(error) => return warn!(%error, "SIGHUP cannot be handled"),
+    };
+    while shutdown.run_until_cancelled(hangups.next()).await.is_some() {
+        info!("SIGHUP came: looking at the tree");
+        rebuilds.hurry();
     }
 }
 
@@ -172,14 +201,8 @@ async fn take_store(store: Option<Store>, state_dir: &Path) -> Store {
 }
 
 /// Tells commands that run beside the server where it is.
-fn announce(store: &Store, address: SocketAddr, rules: ServerRules) {
-    let record = ServerRecord {
-        address,
-        pid: std::process::id(),
-        rules,
-        last_build: None,
-    };
-    if let Err(error) = store.announce(&record) {
+fn announce(store: &Store, record: &ServerRecord) {
+    if let Err(error) = store.announce(record) {
         warn!(error = %sentence(&error), "cannot tell in the state directory who serves");
     }
 }

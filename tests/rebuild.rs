@@ -74,7 +74,7 @@ impl Kept {
             stage: &mut stage,
             cancelled: &|| false,
         })?;
-        if rebuilt.learnt {
+        if rebuilt.has_learnt() {
             self.base.known = cache;
         }
         Ok(rebuilt)
@@ -82,7 +82,9 @@ impl Kept {
 
     /// Builds and publishes; `None` where the content is what is published.
     fn rebuild(&mut self) -> Option<Built> {
-        let sealed = self.try_rebuild().unwrap().sealed?;
+        let Rebuilt::Sealed { sealed, .. } = self.try_rebuild().unwrap() else {
+            return None;
+        };
         let descriptor = sealed.describe(&self.source.options, SystemTime::UNIX_EPOCH);
         let (archive, listing) = self.staged.take().unwrap();
         let built = Built {
@@ -184,9 +186,9 @@ fn a_touch_publishes_nothing_and_is_not_looked_at_twice() {
     let yesterday = SystemTime::now() - Duration::from_hours(24);
     file.unwrap().set_modified(yesterday).unwrap();
     let rebuilt = kept.try_rebuild().unwrap();
-    assert!(rebuilt.sealed.is_none() && rebuilt.learnt);
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: true, .. }));
     let rebuilt = kept.try_rebuild().unwrap();
-    assert!(rebuilt.sealed.is_none() && !rebuilt.learnt);
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: false, .. }));
 }
 
 /// A previous archive of zeros shows through where it was relied on.
@@ -194,7 +196,9 @@ fn a_touch_publishes_nothing_and_is_not_looked_at_twice() {
 fn what_is_known_is_neither_read_nor_compressed() {
     let mut kept = Kept::new();
     make_tree(&kept);
-    let sealed = kept.try_rebuild().unwrap().sealed.unwrap();
+    let Rebuilt::Sealed { sealed, .. } = kept.try_rebuild().unwrap() else {
+        panic!("there was nothing before");
+    };
     let descriptor = sealed.describe(&kept.source.options, SystemTime::UNIX_EPOCH);
     let zeros = tempfile::tempfile().unwrap();
     zeros.set_len(descriptor.size).unwrap();
@@ -225,7 +229,9 @@ fn another_format_takes_nothing_over() {
 fn an_archive_that_was_kept_on_disk_is_verified_and_then_of_use() {
     let mut kept = Kept::new();
     make_tree(&kept);
-    let sealed = kept.try_rebuild().unwrap().sealed.unwrap();
+    let Rebuilt::Sealed { sealed, .. } = kept.try_rebuild().unwrap() else {
+        panic!("there was nothing before");
+    };
     let descriptor = sealed.describe(&kept.source.options, SystemTime::UNIX_EPOCH);
     let archive = kept.staged.take().unwrap().0;
     let recipe = Recipe::parse(sealed.seams.recipe.to_text().as_bytes()).unwrap();

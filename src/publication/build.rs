@@ -66,7 +66,16 @@ impl Source {
         self.open().map(drop)
     }
 
-    fn open(&self) -> Result<Root, BuildError> {
+    /// A tree with nothing in it is none, unless that is allowed.
+    pub(super) fn require_entries(&self, tree: &Tree) -> Result<(), BuildError> {
+        if tree.entries.is_empty() && !self.allow_empty {
+            let path = self.root.clone();
+            return Err(BuildError::Empty { path });
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(&self) -> Result<Root, BuildError> {
         let path = &self.root;
         Root::open(path).map_err(|error| BuildError::Root {
             path: path.clone(),
@@ -137,6 +146,18 @@ impl BuildError {
         )
     }
 
+    /// Whether there is no code where it should be, which mounting a volume may mend.
+    #[must_use]
+    pub fn is_about_the_root(&self) -> bool {
+        matches!(self, Self::Root { .. } | Self::Empty { .. })
+    }
+
+    /// Whether there is nothing where the root should be.
+    #[must_use]
+    pub fn is_missing_root(&self) -> bool {
+        matches!(self, Self::Root { error, .. } if error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether the caller had it end early.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -177,14 +198,11 @@ impl BuildError {
     }
 }
 
-/// Opens the root and walks it; a tree with nothing in it is none, unless that is allowed.
+/// Opens the root and walks it.
 pub fn walk(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<(Root, Tree), BuildError> {
     let root = source.open()?;
     let tree = tree::scan(&root, &source.scope, cancelled)?;
-    if tree.entries.is_empty() && !source.allow_empty {
-        let path = source.root.clone();
-        return Err(BuildError::Empty { path });
-    }
+    source.require_entries(&tree)?;
     Ok((root, tree))
 }
 

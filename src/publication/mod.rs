@@ -3,10 +3,14 @@
 //! One publishes, many look: a look at the current artifact never waits and never sees half of a change. Predecessors are
 //! found once a store is there to keep them.
 
+mod agenda;
 pub mod build;
+mod hold;
 pub mod publisher;
 pub mod rebuild;
+pub mod rebuilds;
 mod survey;
+mod workshop;
 
 use std::sync::{Arc, OnceLock};
 

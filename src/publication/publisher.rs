@@ -1,189 +1,374 @@
-//! The way from a build to the publication: tried until it succeeds.
+//! The publisher: keeps what is served in step with the tree.
 //!
-//! What an earlier process published last is served until then.
+//! It begins with what an earlier process served last, builds when the tree has changed and is quiet, and publishes what is
+//! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
+//! that waits for a disk is done in the [`Workshop`], on a thread that may wait.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Publication;
-use super::build::{self, BuildError, Source};
+use super::agenda::{Agenda, Due};
+use super::build::{BuildError, Source};
+use super::rebuilds::{Ended, Rebuilds};
+use super::workshop::{Asked, Attempt, Draft, Tried, Workshop};
 use crate::artifact::Artifact;
+use crate::config::watch::WatchConfig;
+use crate::digest::{Digest, Revision};
 use crate::exit::sentence;
 use crate::metrics::{ArtifactFigures, BuildResult, Metrics};
 use crate::store::retention::Retention;
-use crate::store::{Store, StoreError};
+use crate::store::{LastBuild, LastResult, ServerRecord, Store};
+use crate::tree::watch::{Changes, poll_interval};
 
-/// The pause after the first build that failed; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two builds that fail.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a root that is not there, or has nothing in it, is looked for: mounting raises no event.
+const ROOT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the disk may take at the end to keep what was published last.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+/// After this time a failure that goes on is told again.
+const OLD_NEWS: Duration = Duration::from_mins(10);
+/// The interval between walks where changes are found by walking and none is set.
+const RESCAN: Duration = Duration::from_mins(1);
 
-/// Why nothing new was published.
-#[derive(Debug, thiserror::Error)]
-enum PublishError {
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl PublishError {
-    fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Build(error) if error.is_cancelled())
-    }
-}
-
-/// What makes artifacts, and where they go.
-#[derive(Clone, Debug)]
-pub struct Publisher {
+/// What the publisher is made of.
+#[derive(Debug)]
+pub struct Parts {
     /// Where the code is.
     pub source: Arc<Source>,
     /// Where artifacts lie.
     pub store: Arc<Store>,
     /// Where they are found.
     pub publication: Publication,
-    /// Which of them stay.
+    /// Who asks for builds.
+    pub rebuilds: Rebuilds,
+    /// When to build.
+    pub watch: WatchConfig,
+    /// Which artifacts stay.
     pub retention: Retention,
     /// What is counted.
     pub metrics: Metrics,
+    /// What others are told of this server.
+    pub record: ServerRecord,
+}
+
+/// Keeps what is served in step with the tree.
+pub struct Publisher {
+    parts: Parts,
+    changes: Changes,
+    agenda: Agenda,
+    /// How many changes are in the last build.
+    built: u64,
+    /// `None` while it is at work.
+    workshop: Option<Workshop>,
+    /// What is seen to when an artifact was published.
+    settling: Option<JoinHandle<bool>>,
+    /// An artifact for which that has failed.
+    unsettled: Option<Digest>,
+    /// The last failure, and when it was told.
+    failure: Option<(String, Instant)>,
+    /// Whether the root is missing, or has nothing in it.
+    is_rootless: bool,
+}
+
+/// A build that came to its end.
+struct End {
+    began: Instant,
+    began_at: SystemTime,
+    mark: u64,
 }
 
 impl Publisher {
-    /// Publishes what the store has, then builds until a build succeeds, and publishes that.
+    /// Begins nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let workshop = Workshop::new(&parts);
+        let WatchConfig {
+            settle, settle_max, ..
+        } = parts.watch;
+        Self {
+            changes: workshop.changes(),
+            agenda: Agenda::new(settle, settle_max, Instant::now()),
+            built: 0,
+            workshop: Some(workshop),
+            settling: None,
+            unsettled: None,
+            failure: None,
+            is_rootless: false,
+            parts,
+        }
+    }
+
+    /// Publishes what the store has and then, until shutdown, whatever becomes of the tree.
     ///
-    /// A failed build is logged, leaves what is published as it is, and is tried again after a growing pause. Ends early on
-    /// `shutdown`; a build under way stops at its next entry.
-    pub async fn publish(&self, shutdown: &CancellationToken) {
-        self.publish_stored().await;
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let (publisher, cancel) = (self.clone(), shutdown.clone());
-            let building = tokio::task::spawn_blocking(move || publisher.build(&cancel));
-            match building.await {
-                Ok(Ok(artifact)) => return self.publish_built(artifact).await,
-                Ok(Err(error)) if error.is_cancelled() => return,
-                Ok(Err(error)) => {
-                    warn!(error = %sentence(&error), retry_in = ?pause, "the build failed");
+    /// A build under way stops at its next entry.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        self.begin().await;
+        while !shutdown.is_cancelled() && self.workshop.is_some() {
+            let now = Instant::now();
+            match self.agenda.due(self.changes.since(self.built), now) {
+                Due::Build => self.build(&shutdown).await,
+                Due::Look => self.look().await,
+                Due::Wait(until) => {
+                    shutdown.run_until_cancelled(self.wait(until)).await;
                 }
-                Err(panic) => error!(%panic, "the build failed"),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-                () = shutdown.cancelled() => return,
-            }
+        }
+        if timeout(SYNC_TIMEOUT, self.settled()).await.is_err() {
+            warn!("the disk takes too long: the next start may serve an older artifact at first");
         }
     }
 
-    /// What an earlier process served last is served at once.
-    async fn publish_stored(&self) {
-        let store = Arc::clone(&self.store);
-        let found = tokio::task::spawn_blocking(move || store.current()).await;
-        if let Ok(Some(stored)) = found {
-            let descriptor = stored.artifact.descriptor();
-            info!(revision = %descriptor.revision, digest = %descriptor.digest, "found what was published last");
-            self.put(stored.artifact);
-        }
-    }
-
-    /// Serves an artifact, and then sees that the next start serves it too and that the disk does not fill.
-    async fn publish_built(&self, artifact: Arc<Artifact>) {
-        let digest = artifact.descriptor().digest;
+    /// Serves what an earlier process served last, and then makes sure that it is what it was.
+    async fn begin(&mut self) {
+        let Some(Some(stored)) = self.at_work(Workshop::stored).await else {
+            return;
+        };
+        let artifact = Arc::clone(&stored.artifact);
+        let (revision, digest) = (artifact.descriptor().revision, artifact.descriptor().digest);
         self.put(artifact);
-        let (store, retention) = (Arc::clone(&self.store), self.retention);
-        let keeping = tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.make_current(&digest) {
-                warn!(error = %sentence(&error), "cannot keep what is served for the next start");
+        info!(%revision, %digest, "serving what was served last");
+        let verified = self.at_work(move |workshop| workshop.verify(&stored)).await;
+        if verified == Some(false) {
+            warn!(%revision, %digest, "the archive on disk is damaged: it is served no longer");
+            self.parts.publication.withdraw(&digest).await;
+            self.parts.metrics.withdrawn();
+        }
+    }
+
+    /// Waits for something to do, until this moment at the latest.
+    async fn wait(&mut self, until: Option<Instant>) {
+        let holds = self.changes.holds();
+        let now = Instant::now();
+        let look = self.is_rootless.then(|| now + ROOT_INTERVAL);
+        let until = until.into_iter().chain(look).min();
+        tokio::select! {
+            () = at(until) => {}
+            alive = self.changes.changed() => {
+                if !alive {
+                    at(until).await;
+                }
             }
-            store.retire(&retention, SystemTime::now());
+            () = self.parts.rebuilds.wanted() => self.agenda.hurry(Instant::now()),
+        }
+        if self.changes.holds() != holds {
+            self.agenda.release();
+        }
+        if self.is_rootless && self.at_work(|workshop| workshop.root_changed()).await == Some(true) {
+            self.agenda.hurry(Instant::now());
+        }
+    }
+
+    async fn look(&mut self) {
+        let looked = self.at_work(Workshop::look).await;
+        let now = Instant::now();
+        match looked {
+            Some(Ok(false)) | None => {}
+            Some(Ok(true)) => self.agenda.differs(now),
+            // A build will tell what is wrong.
+            Some(Err(_)) => self.agenda.hurry(now),
+        }
+        self.plan_look(now);
+        self.settled().await;
+        if let Some(digest) = self.unsettled.take() {
+            self.settle_down(digest);
+        }
+    }
+
+    /// When to look next, whether events tell of changes or not.
+    fn plan_look(&mut self, now: Instant) {
+        let rescan = self.parts.watch.rescan;
+        let polling = self.workshop.as_ref().and_then(Workshop::polled_walk);
+        let interval = polling.map(|walk| poll_interval(walk, rescan.unwrap_or(RESCAN)));
+        self.agenda.look_after(interval.or(rescan), now);
+    }
+
+    async fn build(&mut self, shutdown: &CancellationToken) {
+        let (began, began_at) = (Instant::now(), SystemTime::now());
+        let proof = self.agenda.wants_proof(began);
+        let cancel = shutdown.clone();
+        let tried = self.at_work(move |workshop| {
+            let cancelled = &|| cancel.is_cancelled();
+            workshop.build(&Asked { proof, cancelled })
         });
-        if let Err(panic) = keeping.await {
-            error!(%panic, "cannot keep what is served for the next start");
+        let Some(Tried { mark, result }) = tried.await else {
+            return;
+        };
+        let now = Instant::now();
+        self.plan_look(now);
+        let end = End {
+            began,
+            began_at,
+            mark,
+        };
+        match result {
+            Ok(Attempt::Held) => self.agenda.hold(now),
+            Ok(Attempt::Restless) => self.agenda.differs(now),
+            Ok(Attempt::Unchanged(revision)) => {
+                debug!(%revision, "the content is what is served");
+                self.ended(&end, BuildResult::Unchanged, Ok(revision)).await;
+            }
+            Ok(Attempt::Ready(draft)) => self.finish(&end, *draft).await,
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => {
+                self.is_rootless = error.is_about_the_root();
+                self.failed(&end, counted_as(&error), &error).await;
+            }
+        }
+    }
+
+    /// Publishes a build, unless it is of a tree that is changing.
+    async fn finish(&mut self, end: &End, draft: Draft) {
+        let noticed = self.changes.since(end.mark);
+        if self.agenda.is_restless(noticed, Instant::now()) {
+            debug!("the tree changed during the build: building again when it is quiet");
+            self.agenda.postpone();
+            self.at_work(move |workshop| workshop.set_aside(draft)).await;
+            return;
+        }
+        self.settled().await;
+        let (compressed, reused) = draft.segments();
+        match self.at_work(move |workshop| workshop.publish(draft)).await {
+            Some(Ok(artifact)) => {
+                let (revision, digest) =
+                    (artifact.descriptor().revision, artifact.descriptor().digest);
+                self.parts.metrics.segments(compressed, reused);
+                self.put(artifact);
+                self.ended(end, BuildResult::Published, Ok(revision)).await;
+                self.settle_down(digest);
+            }
+            Some(Err(error)) => self.failed(end, BuildResult::Failed, &error).await,
+            None => {}
+        }
+    }
+
+    async fn failed(&mut self, end: &End, result: BuildResult, error: &dyn Error) {
+        let retry_in = self.agenda.failed(Instant::now());
+        let error = sentence(error);
+        let is_news = self.failure.as_ref().is_none_or(|(known, told)| {
+            *known != error || told.elapsed() > OLD_NEWS
+        });
+        if is_news {
+            warn!(%error, ?retry_in, "the build failed");
+            self.failure = Some((error.clone(), Instant::now()));
+        } else {
+            debug!(%error, ?retry_in, "the build failed again");
+        }
+        self.note(end, result, Err(error)).await;
+    }
+
+    async fn ended(&mut self, end: &End, result: BuildResult, outcome: Result<Revision, String>) {
+        self.agenda.done();
+        self.failure = None;
+        self.is_rootless = false;
+        self.note(end, result, outcome).await;
+    }
+
+    /// Tells everybody who wants to know how a build ended.
+    async fn note(&mut self, end: &End, result: BuildResult, outcome: Result<Revision, String>) {
+        self.built = end.mark;
+        self.parts.metrics.built(result, end.began.elapsed());
+        let build = LastBuild {
+            began: end.began_at,
+            result: match result {
+                BuildResult::Published => LastResult::Published,
+                BuildResult::Unchanged => LastResult::Unchanged,
+                BuildResult::Torn | BuildResult::Failed => LastResult::Failed,
+            },
+            revision: outcome.as_ref().ok().copied(),
+            error: outcome.err(),
+        };
+        self.parts.record.last_build = Some(build.clone());
+        self.parts.rebuilds.ended(Ended {
+            began: end.began,
+            build,
+        });
+        let (store, record) = (Arc::clone(&self.parts.store), self.parts.record.clone());
+        if let Ok(Err(error)) = spawn_blocking(move || store.announce(&record)).await {
+            debug!(error = %sentence(&error), "cannot tell in the state directory how the build ended");
         }
     }
 
     fn put(&self, artifact: Arc<Artifact>) {
         let descriptor = artifact.descriptor();
-        self.metrics.published(&ArtifactFigures {
+        self.parts.metrics.published(&ArtifactFigures {
             revision: descriptor.revision.to_string(),
             size: descriptor.size,
             uncompressed_size: descriptor.uncompressed_size,
             files: descriptor.files,
             published: artifact.published(),
         });
-        self.publication.publish(artifact);
+        self.parts.publication.publish(artifact);
     }
 
-    /// Builds once, counts what came of it, and leaves nothing staged.
-    ///
-    /// The artifact is the current one if that is what was built.
-    fn build(&self, cancel: &CancellationToken) -> Result<Arc<Artifact>, PublishError> {
-        let started = Instant::now();
-        let current = self.publication.current();
-        let built = build_once(&self.source, &self.store, current.as_ref(), cancel);
-        // A disk that is full of half an archive would stay full.
-        self.store.discard_staged();
-        let result = match &built {
-            Ok(artifact) if current.is_some_and(|current| Arc::ptr_eq(&current, artifact)) => {
-                BuildResult::Unchanged
+    /// Begins to bring what is served onto the disk.
+    fn settle_down(&mut self, digest: Digest) {
+        let (store, retention) = (Arc::clone(&self.parts.store), self.parts.retention);
+        self.unsettled = Some(digest);
+        self.settling = Some(spawn_blocking(move || settle_down(&store, &retention, &digest)));
+    }
+
+    /// Waits until it is there.
+    async fn settled(&mut self) {
+        if let Some(settling) = &mut self.settling {
+            let settled = settling.await;
+            self.settling = None;
+            if matches!(settled, Ok(true)) {
+                self.unsettled = None;
             }
-            Ok(_) => BuildResult::Published,
-            Err(error) if error.is_cancelled() => return built,
-            Err(PublishError::Build(error)) if error.is_transient() => BuildResult::Torn,
-            Err(_) => BuildResult::Failed,
-        };
-        self.metrics.built(result, started.elapsed());
-        built
+        }
+    }
+
+    /// Has something done on a thread that may wait; `None` if it panicked, after which nothing is built any more.
+    async fn at_work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Workshop) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut workshop = self.workshop.take()?;
+        let working = spawn_blocking(move || {
+            let result = work(&mut workshop);
+            (workshop, result)
+        });
+        match working.await {
+            Ok((workshop, result)) => {
+                self.workshop = Some(workshop);
+                Some(result)
+            }
+            Err(panic) => {
+                error!(%panic, "nothing is built any more");
+                None
+            }
+        }
     }
 }
 
-fn build_once(
-    source: &Source,
-    store: &Store,
-    current: Option<&Arc<Artifact>>,
-    cancel: &CancellationToken,
-) -> Result<Arc<Artifact>, PublishError> {
-    let started = Instant::now();
-    let mut staged = None;
-    let mut outputs = || {
-        let files = store.stage()?;
-        let writers = (
-            files.archive.try_clone()?,
-            std::io::BufWriter::new(files.listing.try_clone()?),
-        );
-        staged = Some(files);
-        Ok(writers)
-    };
-    let sealed = build::build(source, &mut outputs, &|| cancel.is_cancelled())?;
-    let descriptor = sealed.describe(&source.options, SystemTime::now());
-    if let Some(current) = current
-        && current.descriptor().digest == descriptor.digest
-    {
-        info!(revision = %descriptor.revision, elapsed = ?started.elapsed(), "the tree has not changed");
-        return Ok(Arc::clone(current));
+/// Sees that the next start serves an artifact, and that the disk does not fill; `false` if it has to be tried again.
+fn settle_down(store: &Store, retention: &Retention, digest: &Digest) -> bool {
+    let kept = store.make_current(digest);
+    if let Err(error) = &kept {
+        warn!(error = %sentence(error), "cannot keep what is served for the next start");
     }
-    let staged = staged.expect("a build has opened its outputs");
-    let artifact = store.keep(staged, descriptor, &[])?.artifact;
-    log(&artifact, started.elapsed());
-    Ok(artifact)
+    store.retire(retention, SystemTime::now());
+    kept.is_ok()
 }
 
-fn log(artifact: &Artifact, elapsed: Duration) {
-    let descriptor = artifact.descriptor();
-    let left_out: Vec<_> = descriptor
-        .left_out
-        .iter()
-        .map(|(rule, count)| format!("{rule}: {count}"))
-        .collect();
-    info!(
-        revision = %descriptor.revision,
-        digest = %descriptor.digest,
-        bytes = descriptor.size,
-        entries = descriptor.entries,
-        left_out = (!left_out.is_empty()).then(|| left_out.join(", ")),
-        ?elapsed,
-        "built"
-    );
+fn counted_as(error: &BuildError) -> BuildResult {
+    if error.is_transient() {
+        BuildResult::Torn
+    } else {
+        BuildResult::Failed
+    }
+}
+
+/// Waits for a moment, or for ever.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
 }

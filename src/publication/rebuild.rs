@@ -43,11 +43,31 @@ pub struct Stage {
 
 /// What a build came to.
 #[derive(Debug)]
-pub struct Rebuilt {
-    /// The archive, which is staged with its listing; `None` where the content is what is published.
-    pub sealed: Option<Box<Sealed>>,
+pub enum Rebuilt {
+    /// The content is what is published.
+    Unchanged {
+        /// Which that is.
+        revision: Revision,
+        /// As [`Self::has_learnt`] says.
+        learnt: bool,
+    },
+    /// The archive is staged with its listing.
+    Sealed {
+        /// What it is.
+        sealed: Box<Sealed>,
+        /// As [`Self::has_learnt`] says.
+        learnt: bool,
+    },
+}
+
+impl Rebuilt {
     /// Whether the staged scan cache is to take the place of the one before.
-    pub learnt: bool,
+    #[must_use]
+    pub fn has_learnt(&self) -> bool {
+        match self {
+            Self::Unchanged { learnt, .. } | Self::Sealed { learnt, .. } => *learnt,
+        }
+    }
 }
 
 /// Opens a root and walks it.
@@ -107,8 +127,8 @@ fn build_what_is_new(sight: Sight<'_>, base: &Base, stage: &Stage) -> Result<Reb
     let Some(published) = published.filter(|_| unknown <= WORTH_A_LOOK) else {
         let learnt = Some(new_cache(stage)?);
         let sealed = seal(sight, base, stage, (base.known()?, learnt))?;
-        return Ok(Rebuilt {
-            sealed: Some(sealed),
+        return Ok(Rebuilt::Sealed {
+            sealed,
             learnt: true,
         });
     };
@@ -119,12 +139,12 @@ fn build_what_is_new(sight: Sight<'_>, base: &Base, stage: &Stage) -> Result<Reb
         Some(cache) => reopen(cache.finish())?,
         None => base.known()?,
     };
-    let is_new = snapshot.revision != published;
-    let sealed = is_new.then(|| seal(sight, base, stage, (known, None)));
-    Ok(Rebuilt {
-        sealed: sealed.transpose()?,
-        learnt,
-    })
+    if snapshot.revision == published {
+        let revision = published;
+        return Ok(Rebuilt::Unchanged { revision, learnt });
+    }
+    let sealed = seal(sight, base, stage, (known, None))?;
+    Ok(Rebuilt::Sealed { sealed, learnt })
 }
 
 fn seal(

@@ -1,0 +1,10 @@
+//! A server over a tree that changes: what it serves follows, and is never a mixture; it survives being killed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod following;
+mod holding;
+mod keeping;
+mod roots;
+mod server;
+mod tearing;
