@@ -344,22 +344,22 @@ fn a_damaged_part_takes_its_artifact_with_it_and_no_other() {
     type Damage = fn(&Path);
     let damages: [(&str, Part, Damage); 9] = [
         ("no archive", Part::Archive, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("no listing", Part::Listing, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("no recipe", Part::Recipe, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("short archive", Part::Archive, |path| {
-            fs::write(path, "").unwrap()
+            fs::write(path, "").unwrap();
         }),
         ("empty mark", Part::Descriptor, |path| {
-            fs::write(path, "").unwrap()
+            fs::write(path, "").unwrap();
         }),
         ("torn mark", Part::Descriptor, |path| {
-            fs::write(path, "{\"format\":\"1\"").unwrap()
+            fs::write(path, "{\"format\":\"1\"").unwrap();
         }),
         ("another's mark", Part::Descriptor, |path| {
             fs::write(path, descriptor(&archive("z"), b"z").to_json()).unwrap();
