@@ -135,6 +135,10 @@ impl Publisher {
             Err(_) => BuildResult::Failed,
         };
         self.metrics.built(result, started.elapsed());
+        if let Ok(artifact) = &built {
+            let segments = artifact.descriptor().segments.len();
+            self.metrics.segments(segments as u64, 0);
+        }
         built
     }
 }
