@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Segment};
+use crate::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use crate::entry::Modes;
 
 const RECIPE: &[u8] = b"recipe";
@@ -382,6 +383,7 @@ fn a_damaged_part_takes_its_artifact_with_it_and_no_other() {
             }
             damage(&place.part(name, part));
             let (what, store) = ((what, name), place.reopen());
+            assert_eq!(store.retained().len(), 2, "{what:?}");
             assert!(store.find(&revision(name)).is_none(), "{what:?}");
             let left: Vec<_> = ["c", "b", "a"]
                 .into_iter()
@@ -612,6 +614,38 @@ fn what_was_current_until_now_was_asked_for_until_now() {
 }
 
 #[test]
+fn whoever_asks_while_artifacts_come_and_go_gets_what_was_asked_for() {
+    let place = Place::new();
+    let all: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    place.publish(&all[0]);
+    let (done, found) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for name in &all {
+                        let Some(artifact) = place.store().find(&revision(name)) else {
+                            continue;
+                        };
+                        let bytes = artifact.archive().read_at(0, 30).unwrap();
+                        assert_eq!(*bytes, archive(name));
+                        found.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        for name in all.iter().chain(all.iter().rev()) {
+            place.publish(name);
+            place.store().retire(&retention(3), later());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(found.into_inner() > 0);
+    place.store().retire(&retention(3), later());
+    place.check(Some("0"), &["0", "1", "2"]);
+}
+
+#[test]
 fn times_that_cannot_be_written_are_taken_for_some_that_can() {
     let mut place = Place::new();
     for name in ["early", "late"] {
@@ -619,7 +653,7 @@ fn times_that_cannot_be_written_are_taken_for_some_that_can() {
     }
     let hour = Duration::from_hours(1);
     let early = SystemTime::UNIX_EPOCH - hour;
-    let late = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+    let late = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_001);
     // Some file systems have no room for such times, and set others.
     for (name, time) in [("early", early), ("late", late)] {
         for part in [Part::Archive, Part::Descriptor] {
