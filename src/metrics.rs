@@ -302,7 +302,7 @@ fn classic(text: &str) -> String {
         let of_counter = is_counter(line)
             || line.starts_with("# HELP ") && lines.peek().is_some_and(|next| is_counter(next));
         if of_counter {
-            let name = line.splitn(4, ' ').nth(2).unwrap_or_default();
+            let name = line.split(' ').nth(2).unwrap_or_default();
             classic.push_str(&line.replacen(name, &format!("{name}_total"), 1));
         } else {
             classic.push_str(line);

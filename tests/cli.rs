@@ -11,6 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use code_server::store::ServerRecord;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_code-server");
 
 fn run(arguments: &[&str], directory: &Path) -> Output {
@@ -406,4 +408,47 @@ fn a_server_that_cannot_build_yet_lives_and_is_not_ready() {
     fs::write(root.path().join("file"), "content").unwrap();
     server.wait_until_ready();
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_server_that_starts_again_serves_what_it_published_last() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    let killed = Server::start(root.path(), state.path());
+    killed.wait_for_log("built");
+    let current = state.path().join("current");
+    wait_until(|| current.exists());
+    drop(killed);
+    // Nothing can be built of this, so it is what was there before that is served.
+    fs::remove_file(root.path().join("file")).unwrap();
+    let server = Server::start(root.path(), state.path());
+    server.wait_until_ready();
+    assert!(server.get("/code.list").ends_with("  file\n"));
+    let metrics = server.get("/metrics");
+    assert!(metrics.contains("codeserver_artifact_files 1\n"));
+    let digest = fs::read_to_string(&current).unwrap();
+    assert!(server.get("/revisions").contains(digest.trim_end()));
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_server_tells_in_its_state_directory_where_it_is() {
+    let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(root.path().join("file"), "content").unwrap();
+    let server = Server::start(root.path(), state.path());
+    server.wait_until_ready();
+    let record = ServerRecord::read(state.path()).unwrap().unwrap();
+    assert_eq!(record.address.to_string(), server.address);
+    assert_eq!(record.pid, server.child.id());
+    assert!(record.rules.default_excludes);
+    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(ServerRecord::read(state.path()).unwrap(), None);
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it does not come about");
+        std::thread::yield_now();
+    }
 }

@@ -13,11 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use code_server::artifact::Artifact;
-use code_server::descriptor::Descriptor;
+use code_server::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use code_server::digest::{Digest, Revision};
 use code_server::http::router;
 use code_server::listen::{self, Limits};
+use code_server::metrics::Metrics;
 use code_server::publication::Publication;
+use code_server::store::Store;
+use code_server::store::retention::Retention;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -53,7 +56,7 @@ impl Server {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
-        let router = router(publication.clone());
+        let router = router(publication.clone(), Metrics::new("1.2.3"));
         Self {
             address: listener.local_addr().unwrap(),
             publication,
@@ -118,7 +121,8 @@ fn artifact(archive: &[u8], listing: &[u8]) -> Arc<Artifact> {
         segments: Vec::new(),
         left_out: BTreeMap::new(),
     };
-    Arc::new(Artifact::new(descriptor, file(archive), file(listing)).unwrap())
+    let published = descriptor.created_at;
+    Arc::new(Artifact::new(descriptor, file(archive), file(listing), published).unwrap())
 }
 
 fn file(bytes: &[u8]) -> File {
@@ -547,6 +551,161 @@ async fn an_unknown_revision_is_a_404_that_names_the_current_one() {
     }
 }
 
+/// Makes an archive of this text, and publishes it from a store that can open it again.
+fn publish(server: &Server, store: &Store, text: &str) -> Descriptor {
+    let archive = format!("{text:>30}");
+    let mut descriptor = artifact(archive.as_bytes(), text.as_bytes())
+        .descriptor()
+        .clone();
+    descriptor.segments = vec![Segment {
+        offset: ARCHIVE_HEADER,
+        length: descriptor.size - ARCHIVE_HEADER - ARCHIVE_TRAILER,
+        raw_length: descriptor.uncompressed_size,
+        digest: Digest::of(b""),
+    }];
+    let mut staged = store.stage().unwrap();
+    staged.archive.write_all(archive.as_bytes()).unwrap();
+    staged.listing.write_all(text.as_bytes()).unwrap();
+    let kept = store.keep(staged, descriptor.clone(), b"").unwrap();
+    server.publication.publish(kept.artifact);
+    store.make_current(&descriptor.digest).unwrap();
+    descriptor
+}
+
+/// A server with a store, and the directory that it is in.
+fn with_store() -> (Server, Arc<Store>, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::try_open(directory.path()).unwrap().unwrap());
+    let server = Server::empty(LIMITS);
+    server.publication.keep_in(Arc::clone(&store));
+    (server, store, directory)
+}
+
+#[tokio::test]
+async fn a_predecessor_is_served_as_it_was_when_it_was_current() {
+    let (server, store, _directory) = with_store();
+    let old = publish(&server, &store, "old");
+    let before = server.get("/code.tar.gz", "").await;
+    let new = publish(&server, &store, "new");
+    let path = format!("/revisions/{}/code.tar.gz", old.revision);
+    let after = server.get(&path, "").await;
+    assert_eq!(after.body, before.body);
+    for name in ["etag", "last-modified", "repr-digest", "code-revision"] {
+        assert_eq!(after.headers[name], before.headers[name]);
+    }
+    let tag = format!("\"{}\"", old.digest.hex());
+    let resume = format!("Range: bytes=27-\r\nIf-Range: {tag}\r\nIf-Match: {tag}\r\n");
+    let part = server.get(&path, &resume).await;
+    part.expect(206, &[("content-range", "bytes 27-29/30")]);
+    assert_eq!(part.body, b"old");
+    let unchanged = format!("If-None-Match: {tag}\r\n");
+    server.get(&path, &unchanged).await.expect(304, &[]);
+    let listing = format!("/revisions/{}/code.list", old.revision);
+    assert_eq!(server.get(&listing, "").await.body, b"old");
+    assert_eq!(server.get("/code.list", "").await.body, b"new");
+
+    let one = Retention {
+        keep: 1,
+        keep_for: Duration::ZERO,
+        state_size: u64::MAX,
+    };
+    store.retire(&one, SystemTime::now() + Duration::from_hours(1));
+    let gone = server.get(&path, "").await;
+    gone.expect_problem(404);
+    gone.expect(404, &[("code-revision", &new.revision.to_string())]);
+}
+
+#[tokio::test]
+async fn code_that_comes_back_is_dated_when_it_came_back() {
+    let (server, store, _directory) = with_store();
+    let dated = |reply: &Reply| {
+        let date = reply.header("last-modified").unwrap();
+        httpdate::parse_http_date(date).unwrap()
+    };
+    let began = SystemTime::now() - Duration::from_secs(1);
+    publish(&server, &store, "old");
+    publish(&server, &store, "new");
+    let new = dated(&server.get("/code.tar.gz", "").await);
+    publish(&server, &store, "old");
+    let again = dated(&server.get("/code.tar.gz", "").await);
+    assert!(began <= new && new <= again);
+}
+
+#[tokio::test]
+async fn what_can_be_had_is_listed_with_the_newest_first() {
+    let (server, store, _directory) = with_store();
+    let nothing = server.get("/revisions", "").await;
+    nothing.expect(200, &[("content-type", "application/json")]);
+    assert_eq!(nothing.body, br#"{"revisions":[]}"#);
+    assert_eq!(nothing.header("code-revision"), None);
+
+    let made = ["a", "b", "c"].map(|text| publish(&server, &store, text));
+    // A revert is newer than all others.
+    publish(&server, &store, "a");
+    let reply = server.get("/revisions", "").await;
+    let current = made[0].revision.to_string();
+    reply.expect(
+        200,
+        &[
+            ("content-type", "application/json"),
+            ("code-revision", &current),
+            ("cache-control", "no-store"),
+        ],
+    );
+    let found: Value = serde_json::from_slice(&reply.body).unwrap();
+    let lines = found["revisions"].as_array().unwrap();
+    let expected = [(&made[0], true), (&made[2], false), (&made[1], false)];
+    assert_eq!(lines.len(), expected.len());
+    for (line, (descriptor, current)) in lines.iter().zip(expected) {
+        assert_eq!(line["revision"], descriptor.revision.to_string());
+        assert_eq!(line["digest"], descriptor.digest.to_string());
+        assert_eq!(line["current"], current);
+        assert_eq!(line["size"], 30);
+        assert_eq!(line["uncompressed_size"], 10_240);
+        assert_eq!((&line["entries"], &line["files"]), (&2.into(), &0.into()));
+        assert_eq!(line["created_at"], "2023-11-14T22:13:20Z");
+        assert!(line["published_at"].as_str().unwrap() > "2024");
+    }
+    let head = server.ask("HEAD", "/revisions", "").await;
+    let length = reply.body.len().to_string();
+    head.expect(200, &[("content-length", &length)]);
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test]
+async fn what_turned_out_damaged_is_served_no_more() {
+    let (server, store, _directory) = with_store();
+    let old = publish(&server, &store, "old");
+    let new = publish(&server, &store, "new");
+    server.publication.withdraw(&new.digest).await;
+    server.get("/readyz", "").await.expect(503, &[]);
+    server.get("/code.tar.gz", "").await.expect_problem(503);
+    for (descriptor, status) in [(&old, 200), (&new, 404)] {
+        let path = format!("/revisions/{}/code.json", descriptor.revision);
+        server.get(&path, "").await.expect(status, &[]);
+    }
+    server.publication.withdraw(&old.digest).await;
+    let list = server.get("/revisions", "").await;
+    assert_eq!(list.body, br#"{"revisions":[]}"#);
+}
+
+#[tokio::test]
+async fn metrics_are_there_for_prometheus() {
+    let server = Server::empty(LIMITS);
+    let reply = server.get("/metrics", "").await;
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    let headers = [
+        ("content-type", content_type),
+        ("cache-control", "no-store"),
+    ];
+    reply.expect(200, &headers);
+    let text = String::from_utf8(reply.body).unwrap();
+    assert!(text.contains("\ncodeserver_build_info{version=\"1.2.3\"} 1\n"));
+    let head = server.ask("HEAD", "/metrics", "").await;
+    head.expect(200, &headers);
+    assert!(head.body.is_empty());
+}
+
 #[tokio::test]
 async fn before_the_first_artifact_clients_are_told_to_come_back() {
     let server = Server::empty(LIMITS);
@@ -582,7 +741,15 @@ async fn the_server_is_live_at_once_and_ready_with_the_first_artifact() {
 async fn other_methods_are_refused_by_name() {
     let server = Server::start();
     let retained = format!("/revisions/{}/code.tar.gz", revision());
-    for path in ["/code.tar.gz", "/code.json", "/livez", "/readyz", &retained] {
+    for path in [
+        "/code.tar.gz",
+        "/code.json",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/revisions",
+        &retained,
+    ] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"] {
             let reply = server.ask(method, path, "").await;
             reply.expect_problem(405);
@@ -614,7 +781,8 @@ async fn unknown_paths_are_a_404() {
         "//code.tar.gz",
         "/CODE.tar.gz",
         "/../etc/passwd",
-        "/revisions",
+        "/revisions/",
+        "/revisions/x",
         "/revisions/x/y/code.tar.gz",
         "/%00",
     ] {
@@ -758,7 +926,8 @@ async fn a_file_that_lost_its_end_never_passes_for_whole() {
     let whole = artifact(&large_archive(), LISTING);
     let archive = file(&large_archive());
     let cut_off = archive.try_clone().unwrap();
-    let damaged = Artifact::new(whole.descriptor().clone(), archive, file(LISTING)).unwrap();
+    let descriptor = whole.descriptor().clone();
+    let damaged = Artifact::new(descriptor, archive, file(LISTING), SystemTime::now()).unwrap();
     cut_off.set_len(100_000).unwrap();
     server.publication.publish(Arc::new(damaged));
     let mut client = Client::begin_download(&server).await;
@@ -918,7 +1087,7 @@ async fn requests_are_logged_with_what_became_of_them_and_probes_are_not() {
     server.get("/code.list", "If-None-Match: *\r\n").await;
     let unknown = server.get("/revisions/\u{9b}x/code.json", "").await;
     let refused = server.ask("POST", "/code.list", "").await;
-    for silent in ["/livez", "/readyz", "/healthz", "/nowhere"] {
+    for silent in ["/livez", "/readyz", "/healthz", "/metrics", "/nowhere"] {
         server.get(silent, "").await;
     }
     drop(Client::begin_download(&server).await);

@@ -51,24 +51,32 @@ impl Index {
             .find(|record| record.retained.digest == *digest)
     }
 
-    /// The artifact of a revision, the newest if there are several.
+    /// The artifact of a revision that can be had, the newest if there are several.
     pub(super) fn newest_of(&self, revision: &Revision) -> Option<Digest> {
-        let mut records = self.records.iter();
-        let newest = records.find(|record| record.retained.revision == *revision);
-        newest.map(|record| record.retained.digest)
+        let mut retained = self.at_hand();
+        let newest = retained.find(|retained| retained.revision == *revision);
+        newest.map(|retained| retained.digest)
     }
 
+    /// All that can be had.
     pub(super) fn retained(&self) -> Vec<Retained> {
+        self.at_hand().cloned().collect()
+    }
+
+    /// What somebody has open, or anybody can open.
+    fn at_hand(&self) -> impl Iterator<Item = &Retained> {
         let records = self.records.iter();
-        records.map(|record| record.retained.clone()).collect()
+        let at_hand = records.filter(|record| record.durable || record.open.strong_count() > 0);
+        at_hand.map(|record| &record.retained)
     }
 
     /// When something is published that is published now: after all others, whatever the clock says.
     pub(super) fn next_time(&self, now: SystemTime) -> SystemTime {
         let newest = self.records.first();
-        newest.map_or(now, |newest| {
-            now.max(newest.retained.published_at + Duration::from_nanos(1))
-        })
+        let after = newest.map_or(now, |newest| {
+            newest.retained.published_at + Duration::from_nanos(1)
+        });
+        now.max(after)
     }
 
     /// Adds an artifact that is newer than all others, in place of one with its digest.

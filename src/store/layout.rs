@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -218,8 +219,11 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 /// Holds a lock for as long as the file is open; `None` if another process has it.
 pub(super) fn take_lock(path: &Path) -> Result<Option<File>, StoreError> {
     let mut options = File::options();
-    let lock = options.write(true).create(true).truncate(false).open(path);
-    let lock = lock.map_err(|source| StoreError::io(path, source))?;
+    options.write(true).create(true).truncate(false);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let lock = options
+        .open(path)
+        .map_err(|source| StoreError::io(path, source))?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Weak;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::layout::{self, Layout, Part};
 use super::retention::Candidate;
@@ -136,7 +136,15 @@ fn read_descriptor(layout: &Layout, digest: &Digest) -> io::Result<(Descriptor, 
         let found = descriptor.digest;
         return Err(damaged(format!("the descriptor is of {found}")));
     }
-    Ok((descriptor, published))
+    Ok((
+        descriptor,
+        published.clamp(SystemTime::UNIX_EPOCH, latest()),
+    ))
+}
+
+/// A time shortly before the last year that has four digits: dates are written with no more, nor with ones before 1970.
+fn latest() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(253_370_000_000)
 }
 
 fn check_size(descriptor: &Descriptor, found: u64) -> io::Result<()> {

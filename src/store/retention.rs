@@ -49,14 +49,16 @@ pub(super) fn select(
         })
         .collect();
     let staying = candidates.iter().zip(&stays).filter(|(_, stays)| **stays);
-    let mut total: u64 = staying.map(|(candidate, _)| candidate.stored).sum();
+    let mut total: u128 = staying
+        .map(|(candidate, _)| u128::from(candidate.stored))
+        .sum();
     for (candidate, stays) in candidates.iter().zip(&mut stays).rev() {
-        if total <= retention.state_size {
+        if total <= retention.state_size.into() {
             break;
         }
         if *stays && !candidate.held {
             *stays = false;
-            total -= candidate.stored;
+            total -= u128::from(candidate.stored);
         }
     }
     stays

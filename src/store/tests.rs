@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
-use crate::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Segment};
+use crate::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use crate::entry::Modes;
 
 const RECIPE: &[u8] = b"recipe";
@@ -276,14 +277,15 @@ fn the_newest_of_two_archives_with_one_content_is_found() {
     place.publish("a");
     let staged = place.stage("repacked");
     let repacked = descriptor(&archive("repacked"), b"a");
-    place.store().keep(staged, repacked, RECIPE).unwrap();
-    // Nobody has it open, and it is not on disk: the other one is as good.
+    drop(place.store().keep(staged, repacked, RECIPE).unwrap());
+    // Nobody has it open, and its descriptor was never written: the other one it is.
     let found = |store: &Store| {
         store
             .find(&revision("a"))
             .map(|found| found.descriptor().digest)
     };
-    assert_eq!(found(place.store()), None);
+    assert_eq!(found(place.store()), Some(digest("a")));
+    assert_eq!(place.store().retained().len(), 1);
     let staged = place.stage("repacked");
     let repacked = descriptor(&archive("repacked"), b"a");
     let _kept = place.store().keep(staged, repacked, RECIPE).unwrap();
@@ -344,22 +346,22 @@ fn a_damaged_part_takes_its_artifact_with_it_and_no_other() {
     type Damage = fn(&Path);
     let damages: [(&str, Part, Damage); 9] = [
         ("no archive", Part::Archive, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("no listing", Part::Listing, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("no recipe", Part::Recipe, |path| {
-            fs::remove_file(path).unwrap()
+            fs::remove_file(path).unwrap();
         }),
         ("short archive", Part::Archive, |path| {
-            fs::write(path, "").unwrap()
+            fs::write(path, "").unwrap();
         }),
         ("empty mark", Part::Descriptor, |path| {
-            fs::write(path, "").unwrap()
+            fs::write(path, "").unwrap();
         }),
         ("torn mark", Part::Descriptor, |path| {
-            fs::write(path, "{\"format\":\"1\"").unwrap()
+            fs::write(path, "{\"format\":\"1\"").unwrap();
         }),
         ("another's mark", Part::Descriptor, |path| {
             fs::write(path, descriptor(&archive("z"), b"z").to_json()).unwrap();
@@ -381,6 +383,7 @@ fn a_damaged_part_takes_its_artifact_with_it_and_no_other() {
             }
             damage(&place.part(name, part));
             let (what, store) = ((what, name), place.reopen());
+            assert_eq!(store.retained().len(), 2, "{what:?}");
             assert!(store.find(&revision(name)).is_none(), "{what:?}");
             let left: Vec<_> = ["c", "b", "a"]
                 .into_iter()
@@ -553,12 +556,13 @@ fn what_the_next_start_serves_stays_while_a_newer_one_is_not_on_disk() {
     let place = Place::new();
     drop(place.publish("a"));
     let newest = place.keep("b");
+    let files = || names(&place.path("artifacts")).len();
     place.store().retire(&retention(1), later());
     assert_eq!(place.store().retained().len(), 2);
     drop(newest);
-    // Nobody can open it any more, but it is still the newest.
+    // Nobody can open it any more, but its maker may have it published in a moment.
     place.store().retire(&retention(1), later());
-    assert_eq!(place.store().retained().len(), 2);
+    assert_eq!(files(), 7);
     place.publish("c");
     place.store().retire(&retention(9), later());
     place.check(Some("c"), &["c", "a"]);
@@ -607,6 +611,63 @@ fn what_was_current_until_now_was_asked_for_until_now() {
         .modified()
         .unwrap();
     assert!(noted > long_ago);
+}
+
+#[test]
+fn whoever_asks_while_artifacts_come_and_go_gets_what_was_asked_for() {
+    let place = Place::new();
+    let all: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    place.publish(&all[0]);
+    let (done, found) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for name in &all {
+                        let Some(artifact) = place.store().find(&revision(name)) else {
+                            continue;
+                        };
+                        let bytes = artifact.archive().read_at(0, 30).unwrap();
+                        assert_eq!(*bytes, archive(name));
+                        found.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        for name in all.iter().chain(all.iter().rev()) {
+            place.publish(name);
+            place.store().retire(&retention(3), later());
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(found.into_inner() > 0);
+    place.store().retire(&retention(3), later());
+    place.check(Some("0"), &["0", "1", "2"]);
+}
+
+#[test]
+fn times_that_cannot_be_written_are_taken_for_some_that_can() {
+    let mut place = Place::new();
+    for name in ["early", "late"] {
+        place.publish(name);
+    }
+    let hour = Duration::from_hours(1);
+    let early = SystemTime::UNIX_EPOCH - hour;
+    let late = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_001);
+    // Some file systems have no room for such times, and set others.
+    for (name, time) in [("early", early), ("late", late)] {
+        for part in [Part::Archive, Part::Descriptor] {
+            record::set_time(&place.part(name, part), time).unwrap();
+        }
+    }
+    place.reopen();
+    place.publish("next");
+    for retained in place.store().retained() {
+        let text = humantime::format_rfc3339(retained.published_at).to_string();
+        assert!(!text.is_empty());
+    }
+    assert_eq!(place.store().retained()[0].digest, digest("next"));
+    place.check(Some("next"), &["next", "late", "early"]);
 }
 
 #[test]
