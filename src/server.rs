@@ -91,7 +91,9 @@ impl Server {
         let root = &config.tree.root;
         match Source::new(&config.tree, Vec::new())?.check() {
             // A volume may be mounted late, and the first upload makes the directory.
-            Err(error) if error.is_missing_root() => warn!(error = %sentence(&error), "waiting for the root"),
+            Err(error) if error.is_missing_root() => {
+                warn!(error = %sentence(&error), "waiting for the root")
+            }
             checked => checked?,
         }
         let state_dir = match &config.state_dir {

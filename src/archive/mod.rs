@@ -286,6 +286,7 @@ impl<'a, A: Output, L: Write> Sealing<'a, A, L> {
                     self.left_out.push(LeftOut {
                         path,
                         rule: UNREADABLE.into(),
+                        by_name: None,
                     });
                     return Ok(());
                 }

@@ -13,6 +13,7 @@ pub mod retention;
 pub mod serve;
 pub mod tree;
 pub mod url;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

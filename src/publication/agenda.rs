@@ -212,12 +212,18 @@ mod tests {
         assert!(agenda.wants_proof(start + ms(300)));
         assert_eq!(agenda.due(None, start + ms(300)), Due::Build);
         agenda.differs(start + ms(300));
-        assert_eq!(agenda.due(None, start + ms(400)), Due::Wait(Some(start + ms(600))));
+        assert_eq!(
+            agenda.due(None, start + ms(400)),
+            Due::Wait(Some(start + ms(600)))
+        );
         let burst = Burst {
             first: start + ms(100),
             last: start + ms(500),
         };
-        assert_eq!(agenda.due(Some(burst), start + ms(600)), Due::Wait(Some(start + ms(800))));
+        assert_eq!(
+            agenda.due(Some(burst), start + ms(600)),
+            Due::Wait(Some(start + ms(800)))
+        );
         agenda.differs(start + ms(9_999));
         assert_eq!(agenda.due(None, start + ms(10_000)), Due::Build);
         assert!(!agenda.wants_proof(start + ms(10_000)));

@@ -4,7 +4,6 @@
 //! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
 //! that waits for a disk is done in the [`Workshop`], on a thread that may wait.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -159,7 +158,8 @@ impl Publisher {
         if self.changes.holds() != holds {
             self.agenda.release();
         }
-        if self.is_rootless && self.at_work(|workshop| workshop.root_changed()).await == Some(true) {
+        if self.is_rootless && self.at_work(|workshop| workshop.root_changed()).await == Some(true)
+        {
             self.agenda.hurry(Instant::now());
         }
     }
@@ -217,7 +217,8 @@ impl Publisher {
             Err(error) if error.is_cancelled() => {}
             Err(error) => {
                 self.is_rootless = error.is_about_the_root();
-                self.failed(&end, counted_as(&error), &error).await;
+                self.failed(&end, counted_as(&error), sentence(&error))
+                    .await;
             }
         }
     }
@@ -228,7 +229,8 @@ impl Publisher {
         if self.agenda.is_restless(noticed, Instant::now()) {
             debug!("the tree changed during the build: building again when it is quiet");
             self.agenda.postpone();
-            self.at_work(move |workshop| workshop.set_aside(draft)).await;
+            self.at_work(move |workshop| workshop.set_aside(draft))
+                .await;
             return;
         }
         self.settled().await;
@@ -242,17 +244,20 @@ impl Publisher {
                 self.ended(end, BuildResult::Published, Ok(revision)).await;
                 self.settle_down(digest);
             }
-            Some(Err(error)) => self.failed(end, BuildResult::Failed, &error).await,
+            Some(Err(error)) => {
+                self.failed(end, BuildResult::Failed, sentence(&error))
+                    .await
+            }
             None => {}
         }
     }
 
-    async fn failed(&mut self, end: &End, result: BuildResult, error: &dyn Error) {
+    async fn failed(&mut self, end: &End, result: BuildResult, error: String) {
         let retry_in = self.agenda.failed(Instant::now());
-        let error = sentence(error);
-        let is_news = self.failure.as_ref().is_none_or(|(known, told)| {
-            *known != error || told.elapsed() > OLD_NEWS
-        });
+        let is_news = self
+            .failure
+            .as_ref()
+            .is_none_or(|(known, told)| *known != error || told.elapsed() > OLD_NEWS);
         if is_news {
             warn!(%error, ?retry_in, "the build failed");
             self.failure = Some((error.clone(), Instant::now()));
@@ -310,7 +315,9 @@ impl Publisher {
     fn settle_down(&mut self, digest: Digest) {
         let (store, retention) = (Arc::clone(&self.parts.store), self.parts.retention);
         self.unsettled = Some(digest);
-        self.settling = Some(spawn_blocking(move || settle_down(&store, &retention, &digest)));
+        self.settling = Some(spawn_blocking(move || {
+            settle_down(&store, retention, &digest)
+        }));
     }
 
     /// Waits until it is there.
@@ -348,12 +355,12 @@ impl Publisher {
 }
 
 /// Sees that the next start serves an artifact, and that the disk does not fill; `false` if it has to be tried again.
-fn settle_down(store: &Store, retention: &Retention, digest: &Digest) -> bool {
+fn settle_down(store: &Store, retention: Retention, digest: &Digest) -> bool {
     let kept = store.make_current(digest);
     if let Err(error) = &kept {
         warn!(error = %sentence(error), "cannot keep what is served for the next start");
     }
-    store.retire(retention, SystemTime::now());
+    store.retire(&retention, SystemTime::now());
     kept.is_ok()
 }
 

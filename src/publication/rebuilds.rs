@@ -43,9 +43,8 @@ impl Rebuilds {
     pub async fn build_since(&self, moment: Instant, limit: Duration) -> Option<Ended> {
         let mut last = self.last.subscribe();
         self.hurry();
-        let is_new = |last: &Option<Ended>| {
-            last.as_ref().is_some_and(|ended| ended.began >= moment)
-        };
+        let is_new =
+            |last: &Option<Ended>| last.as_ref().is_some_and(|ended| ended.began >= moment);
         let waited = timeout(limit, last.wait_for(is_new)).await;
         waited.ok()?.ok()?.clone()
     }

@@ -13,14 +13,15 @@ use super::publisher::Parts;
 use super::rebuild::{Base, Rebuilt, Stage, Work, rebuild};
 use crate::archive::{Previous, Recipe, Sealed};
 use crate::artifact::Artifact;
-use crate::descriptor::Descriptor;
+use crate::config;
 use crate::config::watch::WatchConfig;
+use crate::descriptor::Descriptor;
 use crate::digest::{Digest, Revision};
 use crate::exit::sentence;
 use crate::root::Root;
 use crate::snapshot::cache;
 use crate::store::{Staged, Store, StoreError, Stored};
-use crate::tree::watch::{Changes, Watch};
+use crate::tree::watch::{Changes, Watch, WatchMode};
 use crate::tree::{Tree, scan_with};
 
 /// What builds need, and what they leave for each other.
@@ -37,6 +38,15 @@ pub(super) struct Workshop {
     last_walk: Duration,
 }
 
+fn watch_mode(mode: config::watch::WatchMode) -> WatchMode {
+    match mode {
+        config::watch::WatchMode::Auto => WatchMode::Auto,
+        config::watch::WatchMode::Inotify => WatchMode::Inotify,
+        config::watch::WatchMode::Poll => WatchMode::Poll,
+        config::watch::WatchMode::Off => WatchMode::Off,
+    }
+}
+
 /// Walks so that every change from then on is noticed.
 fn walk_watched(
     source: &Source,
@@ -45,9 +55,14 @@ fn walk_watched(
 ) -> Result<(Root, Tree), BuildError> {
     let root = source.open()?;
     watch.begin_walk(&root);
-    let tree = scan_with(&root, &source.scope, cancelled, &mut |directory, identity| {
-        watch.entering(directory, identity);
-    })?;
+    let tree = scan_with(
+        &root,
+        &source.scope,
+        cancelled,
+        &mut |directory, identity| {
+            watch.entering(directory, identity);
+        },
+    )?;
     watch.end_walk(&tree);
     source.require_entries(&tree)?;
     Ok((root, tree))
@@ -95,7 +110,7 @@ impl Workshop {
             ..
         } = &parts.watch;
         let source = Arc::clone(&parts.source);
-        let (watch, changes) = Watch::new(&source.root, *mode, hold_file.as_deref());
+        let (watch, changes) = Watch::new(&source.root, watch_mode(*mode), hold_file.as_deref());
         Self {
             source,
             store: Arc::clone(&parts.store),

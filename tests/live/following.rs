@@ -48,12 +48,16 @@ fn whatever_changes_is_served() {
 
 #[test]
 fn whatever_changes_is_served_where_no_event_tells_of_it() {
-    check_follows(&Setup::new(&["--watch", "poll", "--rescan", "1s", "--settle", "50ms"]));
+    check_follows(&Setup::new(&[
+        "--watch", "poll", "--rescan", "1s", "--settle", "50ms",
+    ]));
 }
 
 #[test]
 fn a_tree_is_looked_at_in_any_case_after_a_while() {
-    check_follows(&Setup::new(&["--watch", "off", "--rescan", "100ms", "--settle", "50ms"]));
+    check_follows(&Setup::new(&[
+        "--watch", "off", "--rescan", "100ms", "--settle", "50ms",
+    ]));
 }
 
 #[test]
@@ -146,7 +150,10 @@ fn an_emptied_tree_is_never_served() {
     let tag = server.tag();
     fs::remove_file(setup.path("file")).unwrap();
     let failed = server.wait_for_event("the build failed");
-    assert!(failed["error"].as_str().unwrap().contains("--allow-empty"), "{failed}");
+    assert!(
+        failed["error"].as_str().unwrap().contains("--allow-empty"),
+        "{failed}"
+    );
     assert_eq!(server.tag(), tag);
     assert_eq!(server.get("/readyz").status, 200);
     setup.write("file", "again");

@@ -28,7 +28,10 @@ impl Repository {
             for index in (0..200).filter(|index| index % skipped != 0) {
                 let length = index * 97 % 30_000;
                 let line = format!("{branch} {index}\n");
-                setup.write(&format!("src/{}/{index}", index % 11), line.repeat(length / 8 + 1));
+                setup.write(
+                    &format!("src/{}/{index}", index % 11),
+                    line.repeat(length / 8 + 1),
+                );
             }
             git(&setup.root, &["add", "-A"]);
             git(&setup.root, &["commit", "-q", "-m", branch]);
@@ -45,9 +48,14 @@ impl Repository {
     /// Removes half of the tree and checks out a branch, as a careless deploy would.
     fn deploy(&self, branch: usize) {
         for directory in 0..5 {
-            drop(fs::remove_dir_all(self.setup.path(&format!("src/{directory}"))));
+            drop(fs::remove_dir_all(
+                self.setup.path(&format!("src/{directory}")),
+            ));
         }
-        git(&self.setup.root, &["checkout", "-qf", ["one", "two"][branch]]);
+        git(
+            &self.setup.root,
+            &["checkout", "-qf", ["one", "two"][branch]],
+        );
     }
 }
 
@@ -58,8 +66,16 @@ fn without_git(files: Files) -> Files {
 
 fn git(root: &Path, arguments: &[&str]) {
     let mut git = Command::new("git");
-    git.args(["-c", "user.name=test", "-c", "user.email=test@example.com", "-C"]);
-    git.arg(root).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    git.args([
+        "-c",
+        "user.name=test",
+        "-c",
+        "user.email=test@example.com",
+        "-C",
+    ]);
+    git.arg(root)
+        .args(arguments)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null");
     let output = git.output().expect("git is installed");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {error}");
@@ -126,7 +142,9 @@ fn without_it_each_file_is_one_of_its_two_versions() {
     for tree in &trees {
         assert!(!tree.is_empty());
         for (name, content) in tree {
-            let is_one = [one, two].iter().any(|branch| branch.get(name) == Some(content));
+            let is_one = [one, two]
+                .iter()
+                .any(|branch| branch.get(name) == Some(content));
             // Git removes a directory when its last file goes.
             assert!(is_one || content == b"<directory>", "{name}");
         }
@@ -141,7 +159,9 @@ fn a_hold_file_that_was_left_behind_holds_for_a_while() {
     let server = setup.start();
     assert_eq!(server.get("/readyz").status, 503);
     server.wait_for_event("nothing is built while the hold file stands");
-    wait_until("it is taken for left behind", || server.get("/readyz").status == 200);
+    wait_until("it is taken for left behind", || {
+        server.get("/readyz").status == 200
+    });
     server.wait_for_event("the hold file was left behind and counts no longer: remove it");
     // It counts again when it is renewed.
     setup.write("file", "two");

@@ -61,7 +61,16 @@ fn a_damaged_archive_is_withdrawn_and_built_anew() {
 
 #[test]
 fn what_was_served_before_stays_and_can_be_asked_for_by_its_revision() {
-    let setup = Setup::new(&["--rescan", "0", "--settle", "10ms", "--keep", "2", "--keep-for", "0"]);
+    let setup = Setup::new(&[
+        "--rescan",
+        "0",
+        "--settle",
+        "10ms",
+        "--keep",
+        "2",
+        "--keep-for",
+        "0",
+    ]);
     let mut revisions = Vec::new();
     setup.write("file", "version 0");
     let server = setup.serve();
@@ -70,7 +79,8 @@ fn what_was_served_before_stays_and_can_be_asked_for_by_its_revision() {
         server.wait_for_files(&found(&setup.root));
         revisions.push(server.get("/code.json").headers["code-revision"].clone());
     }
-    let retained = |index: usize| server.get(&format!("/revisions/{}/code.tar.gz", revisions[index]));
+    let retained =
+        |index: usize| server.get(&format!("/revisions/{}/code.tar.gz", revisions[index]));
     wait_until("the oldest are retired", || retained(1).status == 404);
     assert_eq!(retained(0).status, 404);
     for index in [2, 3] {
@@ -89,14 +99,27 @@ fn going_back_to_older_code_serves_the_archive_that_was_kept() {
     setup.write("file", "one");
     let server = setup.serve();
     let first = server.archive().0;
-    let time = fs::metadata(setup.path("file")).unwrap().modified().unwrap();
+    let time = fs::metadata(setup.path("file"))
+        .unwrap()
+        .modified()
+        .unwrap();
     let root_time = fs::metadata(&setup.root).unwrap().modified().unwrap();
     setup.write("file", "two");
     server.wait_for_files(&found(&setup.root));
     setup.write("file", "one");
-    fs::File::options().append(true).open(setup.path("file")).unwrap().set_modified(time).unwrap();
-    fs::File::open(&setup.root).unwrap().set_modified(root_time).unwrap();
-    wait_until("the first archive is back", || server.tag() == first.headers["etag"]);
+    fs::File::options()
+        .append(true)
+        .open(setup.path("file"))
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    fs::File::open(&setup.root)
+        .unwrap()
+        .set_modified(root_time)
+        .unwrap();
+    wait_until("the first archive is back", || {
+        server.tag() == first.headers["etag"]
+    });
     assert!(server.archive().0.body == first.body);
 }
 
@@ -110,7 +133,9 @@ fn a_second_server_waits_until_the_first_is_gone() {
     assert_eq!(second.get("/livez").status, 200);
     assert_eq!(second.get("/readyz").status, 503);
     first.kill();
-    wait_until("the second takes over", || second.get("/readyz").status == 200);
+    wait_until("the second takes over", || {
+        second.get("/readyz").status == 200
+    });
     setup.write("file", "two");
     second.wait_for_files(&found(&setup.root));
 }

@@ -62,7 +62,13 @@ impl Setup {
         let mut child = Command::new(PROGRAM)
             .arg("serve")
             .arg(&self.root)
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json", "--state-dir"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--state-dir",
+            ])
             .arg(&self.state)
             .args(&self.flags)
             .env_clear()
@@ -92,7 +98,9 @@ impl Setup {
     /// Starts a server that is ready.
     pub(crate) fn serve(&self) -> Server {
         let server = self.start();
-        wait_until("the server is ready", || server.get("/readyz").status == 200);
+        wait_until("the server is ready", || {
+            server.get("/readyz").status == 200
+        });
         server
     }
 }
@@ -133,7 +141,12 @@ impl Server {
     /// The archive that is served, and what is in it.
     pub(crate) fn archive(&self) -> (Reply, Files) {
         let reply = self.get("/code.tar.gz");
-        assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+        assert_eq!(
+            reply.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&reply.body)
+        );
         let files = unpacked(&reply.body);
         (reply, files)
     }
@@ -151,8 +164,12 @@ impl Server {
     /// The value of a metric, labels included in its name.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}"))
+            .parse()
+            .unwrap()
     }
 
     /// All builds that came to an end.
@@ -255,12 +272,13 @@ pub(crate) fn unpacked(archive: &[u8]) -> Files {
     for entry in tar.entries().unwrap() {
         let mut entry = entry.unwrap();
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let name = name.trim_start_matches("./").trim_end_matches('/').to_owned();
+        let name = name
+            .trim_start_matches("./")
+            .trim_end_matches('/')
+            .to_owned();
         let content = match entry.header().entry_type() {
             tar::EntryType::Directory => b"<directory>".to_vec(),
-            tar::EntryType::Symlink => {
-                [b"-> ", &*entry.link_name_bytes().unwrap()].concat()
-            }
+            tar::EntryType::Symlink => [b"-> ", &*entry.link_name_bytes().unwrap()].concat(),
             _ => {
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).unwrap();
@@ -279,7 +297,11 @@ pub(crate) fn found(root: &Path) -> Files {
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             let content = if path.is_symlink() {
                 let target = std::fs::read_link(&path).unwrap();
                 [b"-> ", target.as_os_str().as_encoded_bytes()].concat()

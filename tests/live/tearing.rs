@@ -22,7 +22,9 @@ fn rewrite(file: &File, blocks: u64, number: u64) {
 
 /// The number that a file carries, if it is one.
 fn number(content: &[u8]) -> Option<u64> {
-    let mut numbers = content.chunks(8).map(|eight| u64::from_le_bytes(eight.try_into().unwrap()));
+    let mut numbers = content
+        .chunks(8)
+        .map(|eight| u64::from_le_bytes(eight.try_into().unwrap()));
     let first = numbers.next()?;
     numbers.all(|number| number == first).then_some(first)
 }
@@ -42,7 +44,16 @@ fn keep_rewriting(path: &Path, seed: u64, stop: &AtomicBool) {
 
 #[test]
 fn no_archive_ever_holds_a_file_with_two_writes_in_it() {
-    let setup = Setup::new(&["--settle", "0", "--settle-max", "0", "--rescan", "0", "--level", "1"]);
+    let setup = Setup::new(&[
+        "--settle",
+        "0",
+        "--settle-max",
+        "0",
+        "--rescan",
+        "0",
+        "--level",
+        "1",
+    ]);
     let files = [("a", 1_u64), ("b", 7), ("c", 300), ("d", 900), ("e", 2)];
     for (name, blocks) in files {
         let file = File::create(setup.path(name)).unwrap();
