@@ -92,7 +92,7 @@ impl Server {
         match Source::new(&config.tree, Vec::new())?.check() {
             // A volume may be mounted late, and the first upload makes the directory.
             Err(error) if error.is_missing_root() => {
-                warn!(error = %sentence(&error), "waiting for the root")
+                warn!(error = %sentence(&error), "waiting for the root");
             }
             checked => checked?,
         }

@@ -72,11 +72,16 @@ impl Agenda {
         Due::Wait(build.into_iter().chain(self.look).min())
     }
 
-    /// Whether changes that came during a build are to be waited for before anything is published. Who was in a hurry gets
-    /// what there is.
-    pub(super) fn is_restless(&self, noticed: Option<Burst>, now: Instant) -> bool {
-        let burst = self.burst(noticed).filter(|_| !self.hurried);
-        burst.is_some_and(|burst| now < burst.first + self.settle_max)
+    /// Whether changes that came during a build are to be waited for before anything is published, given all that came since
+    /// the build before. Who was in a hurry gets what there is.
+    pub(super) fn is_restless(
+        &self,
+        meanwhile: Option<Burst>,
+        noticed: Option<Burst>,
+        now: Instant,
+    ) -> bool {
+        let burst = self.burst(noticed).filter(|_| meanwhile.is_some());
+        burst.is_some_and(|burst| !self.hurried && now < burst.first + self.settle_max)
     }
 
     /// Builds again when the tree is quiet.
@@ -184,8 +189,8 @@ mod tests {
                 first: start + ms(first),
                 last: start + ms(last),
             };
-            let due = start + ms(due);
-            assert_eq!(agenda.due(Some(burst), due - ms(1)), Due::Wait(Some(due)));
+            let (early, due) = (start + ms(due - 1), start + ms(due));
+            assert_eq!(agenda.due(Some(burst), early), Due::Wait(Some(due)));
             assert_eq!(agenda.due(Some(burst), due), Due::Build);
         };
         check(0, 0, 300);
@@ -236,11 +241,18 @@ mod tests {
             first: start,
             last: start + ms(9_999),
         };
-        assert!(agenda.is_restless(Some(burst), start + ms(9_999)));
-        assert!(!agenda.is_restless(Some(burst), start + ms(10_000)));
-        assert!(!agenda.is_restless(None, start));
+        let late = Burst {
+            first: burst.last,
+            last: burst.last,
+        };
+        let is_restless = |agenda: &Agenda, meanwhile, milliseconds| {
+            agenda.is_restless(meanwhile, Some(burst), start + ms(milliseconds))
+        };
+        assert!(is_restless(&agenda, Some(late), 9_999));
+        assert!(!is_restless(&agenda, Some(late), 10_000));
+        assert!(!is_restless(&agenda, None, 9_999));
         agenda.hurry(start);
-        assert!(!agenda.is_restless(Some(burst), start));
+        assert!(!is_restless(&agenda, Some(late), 9_999));
     }
 
     #[test]

@@ -158,8 +158,7 @@ impl Publisher {
         if self.changes.holds() != holds {
             self.agenda.release();
         }
-        if self.is_rootless && self.at_work(|workshop| workshop.root_changed()).await == Some(true)
-        {
+        if self.is_rootless && self.at_work(Workshop::root_changed).await == Some(true) {
             self.agenda.hurry(Instant::now());
         }
     }
@@ -225,8 +224,8 @@ impl Publisher {
 
     /// Publishes a build, unless it is of a tree that is changing.
     async fn finish(&mut self, end: &End, draft: Draft) {
-        let noticed = self.changes.since(end.mark);
-        if self.agenda.is_restless(noticed, Instant::now()) {
+        let (meanwhile, all) = (self.changes.since(end.mark), self.changes.since(self.built));
+        if self.agenda.is_restless(meanwhile, all, Instant::now()) {
             debug!("the tree changed during the build: building again when it is quiet");
             self.agenda.postpone();
             self.at_work(move |workshop| workshop.set_aside(draft))
@@ -246,7 +245,7 @@ impl Publisher {
             }
             Some(Err(error)) => {
                 self.failed(end, BuildResult::Failed, sentence(&error))
-                    .await
+                    .await;
             }
             None => {}
         }

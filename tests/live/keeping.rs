@@ -12,6 +12,7 @@ fn a_restart_serves_the_last_archive_before_it_has_looked_at_the_tree() {
     setup.write("file", "one");
     let server = setup.serve();
     let tag = server.tag();
+    wait_until("it is kept", || setup.state.join("current").exists());
     server.kill();
     setup.write("file", "two");
     // Nothing can be built now, and so whatever is served was kept.

@@ -17,7 +17,7 @@ fn make(directory: &Path, content: &str) {
 
 /// Puts a link in the place of another one, in one step.
 fn swap(link: &Path, target: &str) {
-    let new = link.with_extension("new");
+    let new = link.with_file_name("new-link");
     symlink(target, &new).unwrap();
     fs::rename(new, link).unwrap();
 }
