@@ -193,7 +193,7 @@ fn list_excluded(
 ) -> Result<(), PackError> {
     let source = Source::new(config, Vec::new())?;
     let mut out = BufWriter::new(out);
-    for LeftOut { path, rule } in build::left_out(&source, cancelled)? {
+    for LeftOut { path, rule, .. } in build::left_out(&source, cancelled)? {
         writeln!(out, "{path}\t{rule}").map_err(PackError::Output)?;
     }
     out.flush().map_err(PackError::Output)

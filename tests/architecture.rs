@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["digest", "entry", "exit", "telemetry"]),
     ("listing", &["digest", "entry"]),
     ("descriptor", &["digest"]),
-    ("tree", &["entry", "root"]),
+    ("tree", &["digest", "entry", "root"]),
     ("snapshot", &["digest", "entry", "listing", "root", "tree"]),
     (
         "archive",

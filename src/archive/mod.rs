@@ -231,6 +231,7 @@ impl<A: Write, L: Write> Sealing<'_, A, L> {
                     self.left_out.push(LeftOut {
                         path,
                         rule: UNREADABLE.into(),
+                        by_name: None,
                     });
                     return Ok(());
                 }

@@ -12,6 +12,7 @@ pub mod pack;
 pub mod serve;
 pub mod tree;
 pub mod url;
+pub mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

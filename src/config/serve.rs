@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::tree::{TreeArgs, TreeConfig};
+use super::watch::{WatchArgs, WatchConfig};
 use super::{ConfigError, LogFormatArg, duration};
 use crate::telemetry::LogFormat;
 
@@ -15,6 +16,9 @@ use crate::telemetry::LogFormat;
 pub(super) struct ServeArgs {
     #[command(flatten)]
     tree: TreeArgs,
+
+    #[command(flatten)]
+    watch: WatchArgs,
 
     /// Where to listen; `[::]` stands for every address, IPv4 ones too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
@@ -57,6 +61,8 @@ pub(super) struct ServeArgs {
 pub struct ServeConfig {
     /// What is served.
     pub tree: TreeConfig,
+    /// How its changes are noticed.
+    pub watch: WatchConfig,
     /// Where to listen.
     pub listen: SocketAddr,
     /// Where archives are kept; `None`: a private place by default.
@@ -79,6 +85,7 @@ impl ServeArgs {
             tree: self
                 .tree
                 .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?,
+            watch: self.watch.decide(),
             listen: self.listen,
             state_dir: self.state_dir,
             max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),

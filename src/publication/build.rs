@@ -202,6 +202,7 @@ pub fn left_out(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<Lef
             tree.left_out.extend(denied.map(|entry| LeftOut {
                 path: entry.path,
                 rule: UNREADABLE.into(),
+                by_name: None,
             }));
             tree.left_out.sort_by(|a, b| a.path.cmp(&b.path));
         }

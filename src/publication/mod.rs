@@ -4,6 +4,7 @@
 
 pub mod build;
 pub mod publisher;
+pub mod settle;
 
 use std::sync::Arc;
 

@@ -6,13 +6,15 @@
 mod floor;
 mod rules;
 mod scan;
+pub mod watch;
 
 pub use rules::{RuleError, Rules};
-pub use scan::{ScanError, Scope, scan};
+pub use scan::{ScanError, Scope, scan, scan_with};
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::digest::{Digest, Hasher};
 use crate::entry::{EntryKind, EntryPath, Escaped, Stamp, Timestamp};
 use crate::root::Status;
 
@@ -30,6 +32,20 @@ impl Tree {
     #[must_use]
     pub fn left_out_by_rule(&self) -> BTreeMap<String, u64> {
         count_by_rule(&self.left_out)
+    }
+
+    /// A hash by which two walks can be compared: it differs if an entry came or went, was renamed or written to, or has
+    /// other permission bits, another kind or another target.
+    ///
+    /// The times of directories and links are no part of it: those of a directory also change with what was left out.
+    /// Every other write shows, but for one within the tick of the file system's clock in which a walk looked.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        let mut hasher = Hasher::new();
+        for entry in &self.entries {
+            entry.add_to(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 
@@ -82,6 +98,30 @@ impl Entry {
             Found::Symlink(_) => EntryKind::Symlink,
         }
     }
+
+    /// Adds what tells this entry from any other; a zero byte ends what has no length of its own.
+    fn add_to(&self, hasher: &mut Hasher) {
+        hasher.update(self.path.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&self.mode.to_le_bytes());
+        match &self.found {
+            Found::Directory => hasher.update(b"d"),
+            Found::File { stamp, .. } => {
+                hasher.update(b"f");
+                hasher.update(&stamp.size.to_le_bytes());
+                hasher.update(&stamp.inode.to_le_bytes());
+                for time in [stamp.mtime, stamp.ctime] {
+                    hasher.update(&time.seconds.to_le_bytes());
+                    hasher.update(&time.nanoseconds.to_le_bytes());
+                }
+            }
+            Found::Symlink(target) => {
+                hasher.update(b"l");
+                hasher.update(target);
+                hasher.update(&[0]);
+            }
+        }
+    }
 }
 
 /// A name that does not belong, and why.
@@ -91,6 +131,8 @@ pub struct LeftOut {
     pub path: EntryPath,
     /// The rule in the words of the one who wrote it.
     pub rule: String,
+    /// What it is, if a rule left it out for its name and kind alone; `None` if more was looked at.
+    pub by_name: Option<EntryKind>,
 }
 
 /// What to do with an entry that we may not read.
@@ -132,5 +174,82 @@ impl fmt::Display for Denied {
             " as user {uid}: run as its owner (runAsUser), let a group read it (fsGroup), or leave it out \
              (a line in .codeignore, or --unreadable=skip)"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, found: Found) -> Entry {
+        Entry {
+            path: EntryPath::new(path.as_bytes()).unwrap(),
+            found,
+            mode: 0o644,
+            mtime: Timestamp::default(),
+        }
+    }
+
+    fn file(path: &str, change: impl FnOnce(&mut Stamp)) -> Entry {
+        let mut stamp = Stamp {
+            size: 1,
+            mtime: Timestamp::default(),
+            ctime: Timestamp::default(),
+            inode: 1,
+        };
+        change(&mut stamp);
+        let sniffed = false;
+        entry(path, Found::File { stamp, sniffed })
+    }
+
+    fn fingerprint(entries: impl Into<Vec<Entry>>) -> Digest {
+        let entries = entries.into();
+        let left_out = Vec::new();
+        Tree { entries, left_out }.fingerprint()
+    }
+
+    #[test]
+    fn trees_that_differ_have_different_fingerprints() {
+        let later = Timestamp {
+            seconds: 0,
+            nanoseconds: 1,
+        };
+        let link = |target: &str| entry("a", Found::Symlink(target.as_bytes().into()));
+        let executable = Entry {
+            mode: 0o755,
+            ..file("a", |_| ())
+        };
+        let trees = [
+            vec![],
+            vec![file("a", |_| ())],
+            vec![file("b", |_| ())],
+            vec![file("a", |_| ()), file("b", |_| ())],
+            vec![file("a", |stamp| stamp.size = 2)],
+            vec![file("a", |stamp| stamp.inode = 2)],
+            vec![file("a", |stamp| stamp.mtime = later)],
+            vec![file("a", |stamp| stamp.ctime = later)],
+            vec![executable],
+            vec![link("x")],
+            vec![link("y")],
+            vec![entry("a", Found::Directory)],
+        ];
+        for (index, tree) in trees.iter().enumerate() {
+            for other in &trees[..index] {
+                assert_ne!(fingerprint(tree.clone()), fingerprint(other.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn the_times_of_a_directory_are_no_part_of_a_fingerprint() {
+        let touched = Entry {
+            mtime: Timestamp {
+                seconds: 1,
+                nanoseconds: 0,
+            },
+            ..entry("a", Found::Directory)
+        };
+        let directory = entry("a", Found::Directory);
+        assert_eq!(fingerprint([touched]), fingerprint([directory]));
     }
 }

@@ -63,13 +63,28 @@ pub enum ScanError {
 ///
 /// Memory: the entries found, some 150 bytes and the path for each.
 pub fn scan(root: &Root, scope: &Scope, cancelled: &dyn Fn() -> bool) -> Result<Tree, ScanError> {
+    scan_with(root, scope, cancelled, &mut |_, _| {})
+}
+
+/// Like [`scan`], and tells of each directory that belongs (`None`: the root) with its device and inode, before it is
+/// listed: whoever watches it from then on misses nothing that the walk does not see.
+pub fn scan_with(
+    root: &Root,
+    scope: &Scope,
+    cancelled: &dyn Fn() -> bool,
+    entering: &mut dyn FnMut(Option<&EntryPath>, (u64, u64)),
+) -> Result<Tree, ScanError> {
     let mut walk = Walk {
         root,
         scope,
+        entering,
         levels: Vec::new(),
         tree: Tree::default(),
     };
-    let mut open = vec![walk.enter(None)?];
+    let status = root
+        .status(None)
+        .map_err(|error| walk.failed(None, error))?;
+    let mut open = vec![walk.enter(None, &status)?];
     while let Some(directory) = open.last_mut() {
         if cancelled() {
             return Err(ScanError::Cancelled);
@@ -89,6 +104,7 @@ pub fn scan(root: &Root, scope: &Scope, cancelled: &dyn Fn() -> bool) -> Result<
 struct Walk<'a> {
     root: &'a Root,
     scope: &'a Scope,
+    entering: &'a mut dyn FnMut(Option<&EntryPath>, (u64, u64)),
     /// Of the directories being walked, those that have rules.
     levels: Vec<Level>,
     tree: Tree,
@@ -102,7 +118,8 @@ struct Directory {
 
 impl Walk<'_> {
     /// Lists a directory in order and takes its rules.
-    fn enter(&mut self, path: Option<&EntryPath>) -> Result<Directory, ScanError> {
+    fn enter(&mut self, path: Option<&EntryPath>, status: &Status) -> Result<Directory, ScanError> {
+        (self.entering)(path, (status.device, status.stamp.inode));
         let listed = self
             .root
             .list(path)
@@ -142,25 +159,25 @@ impl Walk<'_> {
             .own
             .contains(&(status.device, status.stamp.inode))
         {
-            self.leave_out(path, "our own files".into());
+            self.leave_out(path, "our own files".into(), None);
             return Ok(None);
         }
         let kind = match status.kind {
             Kind::Entry(kind) => kind,
             Kind::Special(word) => {
-                self.leave_out(path, word.into());
+                self.leave_out(path, word.into(), None);
                 return Ok(None);
             }
         };
         let is_dir = kind == EntryKind::Directory;
         match self.scope.rules.judge(&self.levels, &path, is_dir) {
             Verdict::LeaveOut(rule) => {
-                self.leave_out(path, rule);
+                self.leave_out(path, rule, Some(kind));
                 Ok(None)
             }
             Verdict::LeaveOutIfSecret(rule) if kind == EntryKind::File => {
                 match self.is_secret(&path) {
-                    Ok(true) => self.leave_out(path, rule),
+                    Ok(true) => self.leave_out(path, rule, None),
                     Ok(false) => return self.take(path, kind, status, true),
                     Err(error) => self.skip_if_denied(path, error)?,
                 }
@@ -188,7 +205,7 @@ impl Walk<'_> {
                 let target = self.root.read_link(&path);
                 Found::Symlink(target.map_err(|error| self.failed(Some(&path), error))?)
             }
-            EntryKind::Directory => match self.enter(Some(&path)) {
+            EntryKind::Directory => match self.enter(Some(&path), status) {
                 Ok(directory) => {
                     entered = Some(directory);
                     Found::Directory
@@ -205,15 +222,19 @@ impl Walk<'_> {
         Ok(entered)
     }
 
-    fn leave_out(&mut self, path: EntryPath, rule: String) {
-        self.tree.left_out.push(LeftOut { path, rule });
+    fn leave_out(&mut self, path: EntryPath, rule: String, by_name: Option<EntryKind>) {
+        self.tree.left_out.push(LeftOut {
+            path,
+            rule,
+            by_name,
+        });
     }
 
     /// Leaves out what may not be read, if that is allowed; any other error stays one.
     fn skip_if_denied(&mut self, path: EntryPath, error: ScanError) -> Result<(), ScanError> {
         match (error, self.scope.unreadable) {
             (ScanError::Denied(_), Unreadable::Skip) => {
-                self.leave_out(path, UNREADABLE.into());
+                self.leave_out(path, UNREADABLE.into(), None);
                 Ok(())
             }
             (error, _) => Err(error),
@@ -308,7 +329,7 @@ mod tests {
         (
             entries,
             left_out
-                .map(|LeftOut { path, rule }| format!("{path}: {rule}"))
+                .map(|LeftOut { path, rule, .. }| format!("{path}: {rule}"))
                 .collect(),
         )
     }
@@ -383,6 +404,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_left_out_by_its_name_alone_is_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir(root.join(".git")).unwrap();
+        fs::write(root.join(".env"), "").unwrap();
+        fs::write(root.join("tls.key"), "-----BEGIN PRIVATE KEY-----").unwrap();
+        let tree = scan(&Root::open(root).unwrap(), &scope(), &|| false).unwrap();
+        let by_name: Vec<_> = tree.left_out.iter().map(|name| name.by_name).collect();
+        let expected = [Some(EntryKind::File), Some(EntryKind::Directory), None];
+        assert_eq!(by_name, expected);
+    }
+
+    #[test]
+    fn directories_that_belong_are_told_of_before_they_are_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::create_dir_all(root.join(".git/c")).unwrap();
+        let mut told = Vec::new();
+        let mut entering = |path: Option<&EntryPath>, (_, inode)| {
+            let path = path.map_or_else(String::new, ToString::to_string);
+            let entered = root.join(&path);
+            assert_eq!(fs::metadata(&entered).unwrap().ino(), inode);
+            fs::write(entered.join("new"), "").unwrap();
+            told.push(path);
+        };
+        let opened = Root::open(root).unwrap();
+        let tree = scan_with(&opened, &scope(), &|| false, &mut entering).unwrap();
+        assert_eq!(told, ["", "a", "a/b"]);
+        assert_eq!(tree.entries.len(), 5);
+    }
+
+    #[test]
     fn rules_and_keys_are_read_from_files_alone() {
         let directory = tempfile::tempdir().unwrap();
         let mode = Mode::from_raw_mode(0o644);
@@ -392,6 +446,7 @@ mod tests {
         let walk = Walk {
             root: &Root::open(directory.path()).unwrap(),
             scope: &scope,
+            entering: &mut |_, _| {},
             levels: Vec::new(),
             tree: Tree::default(),
         };
