@@ -110,9 +110,17 @@ struct Log {
     count: u64,
     holds: u64,
     overflows: u64,
-    last: Option<Instant>,
-    /// In order; the count up to which each goes, and when it began.
-    moments: VecDeque<(u64, Instant)>,
+    /// In order.
+    moments: VecDeque<Moment>,
+}
+
+/// Changes that are told as if all of them had happened when the first one did.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// The count after the last of them.
+    upto: u64,
+    first: Instant,
+    last: Instant,
 }
 
 impl Log {
@@ -123,10 +131,16 @@ impl Log {
             return;
         }
         self.count += 1;
-        self.last = Some(now);
         match self.moments.back_mut() {
-            Some((upto, began)) if now.duration_since(*began) < FINEST => *upto = self.count,
-            _ => self.moments.push_back((self.count, now)),
+            Some(moment) if now.duration_since(moment.first) < FINEST => {
+                moment.upto = self.count;
+                moment.last = now;
+            }
+            _ => self.moments.push_back(Moment {
+                upto: self.count,
+                first: now,
+                last: now,
+            }),
         }
         if self.moments.len() > MOMENTS {
             self.thin_out(now);
@@ -135,24 +149,26 @@ impl Log {
 
     /// Joins neighbours that are close to each other for their age.
     fn thin_out(&mut self, now: Instant) {
-        let mut kept: VecDeque<(u64, Instant)> = VecDeque::with_capacity(MOMENTS);
-        for (count, began) in self.moments.drain(..) {
+        let mut kept: VecDeque<Moment> = VecDeque::with_capacity(MOMENTS);
+        for next in self.moments.drain(..) {
             match kept.back_mut() {
-                Some((upto, first))
-                    if began.duration_since(*first) <= now.duration_since(*first) / COARSENESS =>
+                Some(moment)
+                    if next.last.duration_since(moment.first)
+                        <= now.duration_since(moment.first) / COARSENESS =>
                 {
-                    *upto = count;
+                    moment.upto = next.upto;
+                    moment.last = next.last;
                 }
-                _ => kept.push_back((count, began)),
+                _ => kept.push_back(next),
             }
         }
         self.moments = kept;
     }
 
     fn since(&self, count: u64) -> Option<Burst> {
-        let at = self.moments.partition_point(|&(upto, _)| upto <= count);
-        let &(_, first) = self.moments.get(at)?;
-        let last = self.last.expect("where there is a moment there is a last");
+        let at = self.moments.partition_point(|moment| moment.upto <= count);
+        let first = self.moments.get(at)?.first;
+        let last = self.moments.back()?.last;
         Some(Burst { first, last })
     }
 }
@@ -208,7 +224,7 @@ mod tests {
         let (log, start) = log((0..2_000).map(|index| index * HOUR));
         let burst = log.since(1_998).unwrap();
         let after = burst.first.duration_since(start);
-        assert_eq!(after, Duration::from_millis(1_999 * HOUR));
+        assert_eq!(after, Duration::from_millis(1_998 * HOUR));
     }
 
     #[test]

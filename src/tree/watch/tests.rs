@@ -66,14 +66,12 @@ impl Watched {
         Ok(tree)
     }
 
-    /// Lets everything that was done so far be told: what is done in the order of this one comes after it.
+    /// Lets everything that was done so far be told: what is told of the hold file comes after it.
     async fn settle(&mut self) -> u64 {
         let holds = self.changes.holds();
-        let hold = self.path(self.name).join(".code-hold");
-        fs::write(&hold, "").unwrap();
-        fs::remove_file(&hold).unwrap();
-        // Made, closed and removed.
-        self.until(|changes| changes.holds() >= holds + 3).await;
+        append(&self.path(self.name).join(".code-hold"));
+        // Written to and closed.
+        self.until(|changes| changes.holds() >= holds + 2).await;
         self.changes.count()
     }
 
