@@ -177,7 +177,7 @@ impl Watch {
                 break;
             }
             if tries_left == 0 {
-                self.fall_back(Fallback::Way);
+                self.fall_back(&Fallback::Way);
             }
         }
         let mut filter = lock(&self.filter);
@@ -194,7 +194,7 @@ impl Watch {
         let path = join(&root, beneath);
         if self.mode == WatchMode::Auto && !self.devices.contains(&identity.0) {
             if let Some(name) = fallback::silent_file_system(&path) {
-                return self.fall_back(Fallback::FileSystem(name));
+                return self.fall_back(&Fallback::FileSystem(name));
             }
             self.devices.push(identity.0);
         }
@@ -292,14 +292,14 @@ impl Watch {
     fn unwatched(&mut self, error: notify::Error) {
         match fallback::meaning(error) {
             Unwatched::Gone => {}
-            Unwatched::Fallback(why) => self.fall_back(why),
+            Unwatched::Fallback(why) => self.fall_back(&why),
         }
     }
 
     /// Gives all watches back and polls from here on.
-    fn fall_back(&mut self, why: Fallback) {
+    fn fall_back(&mut self, why: &Fallback) {
         let root = self.path.display();
-        let cause = std::error::Error::source(&why);
+        let cause = std::error::Error::source(why);
         if self.mode == WatchMode::Auto {
             warn!(%root, cause, "{why}");
         } else {
