@@ -15,7 +15,7 @@
 //! | [`config`] | arguments as typed, and the configuration decided from them |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
 //! | [`root`] | one handle on a directory, and every access beneath it |
-//! | [`tree`] | the live directory as found, and what of it belongs |
+//! | [`tree`] | the live directory as found, what of it belongs, and that it may have changed |
 //! | [`snapshot`], [`listing`] | what it holds: contents read untorn, their digests, the revision |
 //! | [`archive`], [`descriptor`] | the format: segments, and what is said of them to the other side |
 //! | [`artifact`], [`store`] | a sealed archive; where it and its predecessors lie on disk, and for how long |

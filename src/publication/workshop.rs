@@ -13,7 +13,6 @@ use super::publisher::Parts;
 use super::rebuild::{Base, Rebuilt, Stage, Work, rebuild};
 use crate::archive::{Previous, Recipe, Sealed};
 use crate::artifact::Artifact;
-use crate::config;
 use crate::config::watch::WatchConfig;
 use crate::descriptor::Descriptor;
 use crate::digest::{Digest, Revision};
@@ -21,7 +20,7 @@ use crate::exit::sentence;
 use crate::root::Root;
 use crate::snapshot::cache;
 use crate::store::{Staged, Store, StoreError, Stored};
-use crate::tree::watch::{Changes, Watch, WatchMode};
+use crate::tree::watch::{Changes, Watch};
 use crate::tree::{Tree, scan_with};
 
 /// What builds need, and what they leave for each other.
@@ -36,15 +35,6 @@ pub(super) struct Workshop {
     seen: Option<Digest>,
     /// How long that took.
     last_walk: Duration,
-}
-
-fn watch_mode(mode: config::watch::WatchMode) -> WatchMode {
-    match mode {
-        config::watch::WatchMode::Auto => WatchMode::Auto,
-        config::watch::WatchMode::Inotify => WatchMode::Inotify,
-        config::watch::WatchMode::Poll => WatchMode::Poll,
-        config::watch::WatchMode::Off => WatchMode::Off,
-    }
 }
 
 /// Walks so that every change from then on is noticed.
@@ -110,7 +100,7 @@ impl Workshop {
             ..
         } = &parts.watch;
         let source = Arc::clone(&parts.source);
-        let (watch, changes) = Watch::new(&source.root, watch_mode(*mode), hold_file.as_deref());
+        let (watch, changes) = Watch::new(&source.root, *mode, hold_file.as_deref());
         Self {
             source,
             store: Arc::clone(&parts.store),

@@ -1,4 +1,4 @@
-//! The live directory as found: which entries it has, and which of them belong.
+//! The live directory as found: which entries it has, which of them belong, and that they may have changed.
 //!
 //! A [`Tree`] is what one walk saw. Names and kinds in it were true when they were looked at; the content is read later, by
 //! `snapshot`, which finds out whether a file is still what the walk saw.
@@ -9,7 +9,7 @@ mod scan;
 pub mod watch;
 
 pub use rules::{RuleError, Rules};
-pub use scan::{ScanError, Scope, scan, scan_with};
+pub use scan::{BeforeListing, ScanError, Scope, scan, scan_with};
 
 use std::collections::BTreeMap;
 use std::fmt;

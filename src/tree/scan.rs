@@ -59,6 +59,9 @@ pub enum ScanError {
     Cancelled,
 }
 
+/// Is told of a directory that belongs (`None`: the root), with its device and inode, before it is listed.
+pub type BeforeListing<'a> = dyn FnMut(Option<&EntryPath>, (u64, u64)) + 'a;
+
 /// Walks what lies beneath the root. Asks between two directories whether it shall go on.
 ///
 /// Memory: the entries found, some 150 bytes and the path for each.
@@ -66,13 +69,13 @@ pub fn scan(root: &Root, scope: &Scope, cancelled: &dyn Fn() -> bool) -> Result<
     scan_with(root, scope, cancelled, &mut |_, _| {})
 }
 
-/// Like [`scan`], and tells of each directory that belongs (`None`: the root) with its device and inode, before it is
-/// listed: whoever watches it from then on misses nothing that the walk does not see.
+/// Like [`scan`], and tells of each directory before it is listed: whoever watches it from then on misses nothing that the
+/// walk does not see.
 pub fn scan_with(
     root: &Root,
     scope: &Scope,
     cancelled: &dyn Fn() -> bool,
-    entering: &mut dyn FnMut(Option<&EntryPath>, (u64, u64)),
+    entering: &mut BeforeListing<'_>,
 ) -> Result<Tree, ScanError> {
     let mut walk = Walk {
         root,
@@ -104,7 +107,7 @@ pub fn scan_with(
 struct Walk<'a> {
     root: &'a Root,
     scope: &'a Scope,
-    entering: &'a mut dyn FnMut(Option<&EntryPath>, (u64, u64)),
+    entering: &'a mut BeforeListing<'a>,
     /// Of the directories being walked, those that have rules.
     levels: Vec<Level>,
     tree: Tree,

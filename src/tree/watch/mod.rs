@@ -43,6 +43,7 @@ use self::fallback::{Fallback, Unwatched};
 use self::filter::{Filter, detour};
 use self::way::Way;
 use super::Tree;
+use crate::config::watch::WatchMode;
 use crate::entry::EntryPath;
 use crate::root::Root;
 
@@ -52,20 +53,6 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const PAUSE_PER_WALK: u32 = 50;
 /// How often the way to the root is followed if it changes meanwhile.
 const TRIES: u32 = 3;
-
-/// How to learn of changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WatchMode {
-    /// By the kernel's events where they can be relied on, and else by walking.
-    #[default]
-    Auto,
-    /// By the kernel's events, on any file system.
-    Inotify,
-    /// By walking.
-    Poll,
-    /// Not at all.
-    Off,
-}
 
 /// Watches one root. See the [module](self) for what it guarantees.
 ///
@@ -177,7 +164,7 @@ impl Watch {
                 break;
             }
             if tries_left == 0 {
-                self.fall_back(Fallback::Way);
+                self.fall_back(&Fallback::Way);
             }
         }
         let mut filter = lock(&self.filter);
@@ -194,7 +181,7 @@ impl Watch {
         let path = join(&root, beneath);
         if self.mode == WatchMode::Auto && !self.devices.contains(&identity.0) {
             if let Some(name) = fallback::silent_file_system(&path) {
-                return self.fall_back(Fallback::FileSystem(name));
+                return self.fall_back(&Fallback::FileSystem(name));
             }
             self.devices.push(identity.0);
         }
@@ -292,14 +279,14 @@ impl Watch {
     fn unwatched(&mut self, error: notify::Error) {
         match fallback::meaning(error) {
             Unwatched::Gone => {}
-            Unwatched::Fallback(why) => self.fall_back(why),
+            Unwatched::Fallback(why) => self.fall_back(&why),
         }
     }
 
     /// Gives all watches back and polls from here on.
-    fn fall_back(&mut self, why: Fallback) {
+    fn fall_back(&mut self, why: &Fallback) {
         let root = self.path.display();
-        let cause = std::error::Error::source(&why);
+        let cause = std::error::Error::source(why);
         if self.mode == WatchMode::Auto {
             warn!(%root, cause, "{why}");
         } else {
