@@ -239,9 +239,9 @@ impl Metrics {
         self.0.watch_events.inc_by(count);
     }
 
-    /// Watching failed, or events were lost.
-    pub fn watch_error(&self) {
-        self.0.watch_errors.inc();
+    /// Watching failed, or events were lost, so many times.
+    pub fn watch_errors(&self, count: u64) {
+        self.0.watch_errors.inc_by(count);
     }
 
     /// An upload ended.
@@ -361,7 +361,7 @@ mod tests {
         metrics.built(BuildResult::Torn, Duration::from_millis(15));
         metrics.clone().segments(3, 40);
         metrics.watch_events(7);
-        metrics.watch_error();
+        metrics.watch_errors(1);
         metrics.ingested(IngestResult::Rejected);
         for line in [
             "builds_total{result=\"torn\"} 1",

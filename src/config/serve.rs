@@ -1,5 +1,6 @@
 //! What `code-server serve` is told.
 
+use std::ffi::OsStr;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,11 +88,16 @@ pub struct ServeConfig {
 
 impl ServeArgs {
     pub(super) fn decide(self) -> Result<ServeConfig, ConfigError> {
+        let watch = self.watch.decide();
+        let mut tree = self
+            .tree
+            .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?;
+        // It says something about the tree, and is no part of it.
+        tree.excludes
+            .extend(watch.hold_file.as_deref().map(pattern_of));
         Ok(ServeConfig {
-            tree: self
-                .tree
-                .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?,
-            watch: self.watch.decide(),
+            tree,
+            watch,
             listen: self.listen,
             state_dir: self.state_dir,
             retention: self.retention.decide(),
@@ -102,6 +108,18 @@ impl ServeArgs {
             log_format: self.log_format.into(),
         })
     }
+}
+
+/// The pattern of this name in the root, and of no other.
+fn pattern_of(name: &OsStr) -> String {
+    let mut pattern = String::from("/");
+    for character in name.to_string_lossy().chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | ' ') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 /// `127.0.0.1:8080`, `[::]:8080`, or `:8080` for every address.

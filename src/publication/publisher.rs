@@ -63,6 +63,8 @@ pub struct Publisher {
     agenda: Agenda,
     /// How many changes are in the last build.
     built: u64,
+    /// How many changes and failures of the watch were counted.
+    counted: (u64, u64),
     /// `None` while it is at work.
     workshop: Option<Workshop>,
     /// What is seen to when an artifact was published.
@@ -94,6 +96,7 @@ impl Publisher {
             changes: workshop.changes(),
             agenda: Agenda::new(settle, settle_max, Instant::now()),
             built: 0,
+            counted: (0, 0),
             workshop: Some(workshop),
             settling: None,
             unsettled: None,
@@ -187,6 +190,17 @@ impl Publisher {
         self.agenda.look_after(interval.or(rescan), now);
     }
 
+    /// Counts what the watch has told since.
+    fn count_watch(&mut self) {
+        let Some(workshop) = &self.workshop else {
+            return;
+        };
+        let (changes, failures) = (self.changes.count(), workshop.watch_failures());
+        self.parts.metrics.watch_events(changes - self.counted.0);
+        self.parts.metrics.watch_errors(failures - self.counted.1);
+        self.counted = (changes, failures);
+    }
+
     async fn build(&mut self, shutdown: &CancellationToken) {
         let (began, began_at) = (Instant::now(), SystemTime::now());
         let proof = self.agenda.wants_proof(began);
@@ -200,6 +214,7 @@ impl Publisher {
         };
         let now = Instant::now();
         self.plan_look(now);
+        self.count_watch();
         let end = End {
             began,
             began_at,

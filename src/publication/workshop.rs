@@ -123,6 +123,11 @@ impl Workshop {
         self.watch.is_polling().then_some(self.last_walk)
     }
 
+    /// How often changes went by unseen, or their source gave out.
+    pub(super) fn watch_failures(&self) -> u64 {
+        self.changes.overflows() + u64::from(self.watch.has_given_up())
+    }
+
     /// What an earlier process served last, to be served at once.
     pub(super) fn stored(&mut self) -> Option<Stored> {
         let known = self.store.scan_cache();

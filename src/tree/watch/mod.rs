@@ -135,6 +135,12 @@ impl Watch {
         self.is_polling
     }
 
+    /// Whether events were to tell of changes, and do so no more.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.is_polling && self.mode != WatchMode::Poll
+    }
+
     /// Whether the path leads to another directory than at the last walk, or to none. Costs one `stat`. Events may not tell
     /// that: a mount raises none.
     #[must_use]
