@@ -20,6 +20,7 @@
 //! | [`archive`], [`descriptor`] | the format: segments, and what is said of them to the other side |
 //! | [`artifact`], [`store`] | a sealed archive, and where it lies on disk |
 //! | [`publication`] | the artifact that is served now, and the builds that make the next one |
+//! | [`ingest`] | an uploaded archive becomes the tree, all or nothing |
 //! | [`listen`], [`http`], [`server`] | connections, routes, and the whole with its end of life |
 //! | [`pack`] | one archive to a file, without a server |
 //! | [`unpack`] | an archive's entries beneath a handle, hostile input assumed |
@@ -46,6 +47,7 @@ pub mod entry;
 pub mod exit;
 pub mod fetch;
 pub mod http;
+pub mod ingest;
 pub mod listen;
 pub mod listing;
 pub mod ordered;

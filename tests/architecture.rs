@@ -45,6 +45,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "store", "tree",
         ],
     ),
+    (
+        "ingest",
+        &[
+            "archive",
+            "config",
+            "digest",
+            "entry",
+            "exit",
+            "publication",
+            "root",
+            "snapshot",
+            "tree",
+            "unpack",
+        ],
+    ),
     ("listen", &[]),
     (
         "fetch",

@@ -8,6 +8,7 @@
 pub mod command;
 pub mod fetch;
 pub mod healthcheck;
+pub mod ingest;
 pub mod pack;
 pub mod serve;
 pub mod tree;
@@ -160,6 +161,20 @@ fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("{text:?} is not a duration such as 300ms, 10s or 5m"))
 }
 
+/// A size in bytes, as `512`, `64Ki`, `64Mi` or `2Gi`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let shift = match &text[digits.len()..] {
+        "" => Some(0),
+        "Ki" => Some(10),
+        "Mi" => Some(20),
+        "Gi" => Some(30),
+        _ => None,
+    };
+    let size = shift.and_then(|shift| digits.parse::<u64>().ok()?.checked_mul(1 << shift));
+    size.ok_or_else(|| format!("{text:?} is not a size such as 512, 64Mi or 2Gi"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +186,16 @@ mod tests {
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         for text in ["", "10", "-1s", "10 parsecs"] {
             assert!(duration(text).unwrap_err().contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two() {
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("64Ki"), Ok(65_536));
+        assert_eq!(size("2Gi"), Ok(2_147_483_648));
+        for text in ["", "Gi", "2GB", "-1", "1.5Gi", "2 Gi", "99999999999Gi"] {
+            assert!(size(text).unwrap_err().contains(text), "{text}");
         }
     }
 
