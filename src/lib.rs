@@ -25,6 +25,7 @@
 //! | [`pack`] | one archive to a file, without a server |
 //! | [`unpack`] | an archive's entries beneath a handle, hostile input assumed |
 //! | [`fetch`] | the transaction: ask, download, verify, unpack, install |
+//! | [`confirm`] | whether the server of a tree serves what was just put there |
 //!
 //! What each may use of the others is a table in `tests/architecture.rs`, and a test holds it. What the modules together
 //! guarantee:
@@ -41,6 +42,7 @@
 pub mod archive;
 pub mod artifact;
 pub mod config;
+pub mod confirm;
 pub mod descriptor;
 pub mod digest;
 pub mod entry;

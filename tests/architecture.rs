@@ -77,6 +77,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "confirm",
+        &["config", "descriptor", "digest", "entry", "exit", "fetch"],
+    ),
+    (
         "http",
         &["artifact", "descriptor", "digest", "entry", "publication"],
     ),

@@ -74,7 +74,9 @@ pub enum IngestError {
         limit: u64,
     },
     /// Something follows the archive.
-    #[error("there is something behind the archive's end, so it is more than one archive, or damaged")]
+    #[error(
+        "there is something behind the archive's end, so it is more than one archive, or damaged"
+    )]
     Behind,
     /// The file system is too full for it.
     #[error(
@@ -91,7 +93,9 @@ pub enum IngestError {
         parent: PathBuf,
     },
     /// By the rules nothing would be served of it.
-    #[error("nothing in the archive belongs to the code, so nothing is replaced (--allow-empty if it is meant to be)")]
+    #[error(
+        "nothing in the archive belongs to the code, so nothing is replaced (--allow-empty if it is meant to be)"
+    )]
     Nothing,
     /// The new tree could not be served.
     #[error(transparent)]

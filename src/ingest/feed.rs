@@ -87,7 +87,9 @@ mod tests {
     use super::*;
 
     async fn read_all(feed: Feed) -> io::Result<String> {
-        spawn_blocking(move || io::read_to_string(feed)).await.unwrap()
+        spawn_blocking(move || io::read_to_string(feed))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]

@@ -190,11 +190,23 @@ mod tests {
     #[test]
     fn every_kind_of_difference_is_seen() {
         let some = |files| Kept { files, same: false };
-        check(|new, _| fs::write(new.join("dir/file"), "CONTENT").unwrap(), some(1));
-        check(|new, _| fs::write(new.join("dir/file"), "longer content").unwrap(), some(1));
+        check(
+            |new, _| fs::write(new.join("dir/file"), "CONTENT").unwrap(),
+            some(1),
+        );
+        check(
+            |new, _| fs::write(new.join("dir/file"), "longer content").unwrap(),
+            some(1),
+        );
         check(|new, _| fs::write(new.join("more"), "").unwrap(), some(2));
-        check(|_, old| fs::write(old.join("dir/more"), "").unwrap(), some(2));
-        check(|_, old| fs::remove_dir_all(old.join("dir")).unwrap(), some(1));
+        check(
+            |_, old| fs::write(old.join("dir/more"), "").unwrap(),
+            some(2),
+        );
+        check(
+            |_, old| fs::remove_dir_all(old.join("dir")).unwrap(),
+            some(1),
+        );
         let relink = |new: &Path, _: &Path| {
             fs::remove_file(new.join("link")).unwrap();
             symlink("elsewhere", new.join("link")).unwrap();

@@ -162,8 +162,9 @@ impl Place {
 
     /// Waits until all that was written to the file system is on the disk.
     pub(super) fn sync(&self) -> Result<(), IngestError> {
-        rustix::fs::syncfs(&self.parent)
-            .map_err(|error| self.failed("write to the disk what is in", &self.hidden, error.into()))
+        rustix::fs::syncfs(&self.parent).map_err(|error| {
+            self.failed("write to the disk what is in", &self.hidden, error.into())
+        })
     }
 
     /// Removes the hidden directory, whatever is in it.
@@ -255,7 +256,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     let mut rest = text;
     while let Some((&first, behind)) = rest.split_first() {
         let code = behind.get(..3).filter(|_| first == b'\\');
-        let code = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        let code =
+            code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         bytes.push(code.unwrap_or(first));
         rest = if code.is_some() { &behind[3..] } else { behind };
     }
@@ -297,10 +299,17 @@ mod tests {
             ("a/../a/b", "a", "b"),
         ] {
             let (found, last) = split(&base.join(written)).unwrap();
-            assert_eq!(found, base.join(parent).components().collect::<PathBuf>(), "{written}");
+            assert_eq!(
+                found,
+                base.join(parent).components().collect::<PathBuf>(),
+                "{written}"
+            );
             assert_eq!(last.to_string(), name, "{written}");
         }
-        assert!(matches!(split(Path::new("/")), Err(IngestError::Fixed { .. })));
+        assert!(matches!(
+            split(Path::new("/")),
+            Err(IngestError::Fixed { .. })
+        ));
         let missing = split(&base.join("nope/new")).unwrap_err();
         assert_eq!(missing.exit(), crate::exit::Exit::Config);
     }
