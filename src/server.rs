@@ -4,6 +4,7 @@
 //! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
 //! downloads then under way have ended or their time has.
 
+use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,22 +12,30 @@ use std::time::Duration;
 use std::{fs, io};
 
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::serve::ServeConfig;
 use crate::exit::{Exit, sentence};
-use crate::http;
+use crate::http::{self, Confirm, Confirmation, TokenFile, Uploads};
+use crate::ingest::{End, Order};
 use crate::listen::{self, Limits};
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
 use crate::publication::publisher::publish;
 use crate::store::{self, Store, StoreError};
 use crate::tree::RuleError;
+use crate::unpack;
 
 /// How often a state directory is asked for that another server has.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long an upload waits until it is served.
+const CONFIRM_TIMEOUT: Duration = Duration::from_mins(2);
+/// More threads write no faster, and each of them takes memory.
+const MOST_WRITERS: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +78,8 @@ impl ServerError {
 pub struct Server {
     source: Arc<Source>,
     limits: Limits,
+    /// `None` where nobody may upload.
+    uploads: Option<(Arc<TokenFile>, Order)>,
     state_dir: PathBuf,
     /// `None` while another server has the state directory.
     store: Option<Store>,
@@ -99,6 +110,7 @@ impl Server {
                 max_connections: config.max_connections,
                 drain_timeout: config.drain_timeout,
             },
+            uploads: uploads(config),
             store: Store::try_open(&state_dir)?,
             state_dir,
         })
@@ -113,14 +125,26 @@ impl Server {
             );
         }
         let publication = Publication::new();
-        let router = http::router(publication.clone());
         let tasks = TaskTracker::new();
+        let (confirm, uploaded) = confirmations();
+        let stall_timeout = self.limits.stall_timeout;
+        let uploads = self.uploads.map(|(token, order)| Uploads {
+            token,
+            order: Order {
+                cancel: shutdown.clone(),
+                ..order
+            },
+            stall_timeout,
+            confirm,
+            tasks: tasks.clone(),
+        });
+        let router = http::router_with(publication.clone(), uploads);
         tasks.spawn(keep_current(
             self.source,
             self.store,
             self.state_dir,
             publication,
-            shutdown.clone(),
+            (uploaded, shutdown.clone()),
         ));
         if let Ok(address) = listener.local_addr() {
             info!(%address, "listening");
@@ -137,7 +161,7 @@ async fn keep_current(
     store: Option<Store>,
     state_dir: PathBuf,
     publication: Publication,
-    shutdown: CancellationToken,
+    (mut uploaded, shutdown): (mpsc::Receiver<Asked>, CancellationToken),
 ) {
     let store = match store {
         Some(store) => Some(store),
@@ -149,11 +173,70 @@ async fn keep_current(
     };
     if let Some(store) = store {
         let store = Arc::new(store);
-        publish(source, Arc::clone(&store), publication, shutdown.clone()).await;
-        // Its lock keeps others from emptying it while what lies there is served.
+        let publish = || {
+            publish(
+                Arc::clone(&source),
+                Arc::clone(&store),
+                publication.clone(),
+                shutdown.clone(),
+            )
+        };
+        publish().await;
+        // The store's lock keeps others from emptying it while what lies there is served.
+        while let Some(Some(asked)) = shutdown.run_until_cancelled(uploaded.recv()).await {
+            let revision = || Some(publication.current()?.descriptor().revision);
+            let before = revision();
+            publish().await;
+            let Some(now) = revision().filter(|_| !shutdown.is_cancelled()) else {
+                break;
+            };
+            // Whoever asked may have gone.
+            drop(asked.send(if before == Some(now) {
+                Confirmation::Unchanged(now)
+            } else {
+                Confirmation::Served(now)
+            }));
+        }
         shutdown.cancelled().await;
-        drop(store);
     }
+}
+
+/// One who waits until an upload is served.
+type Asked = oneshot::Sender<Confirmation>;
+
+/// A way to ask for a build, and to be told what came of it.
+fn confirmations() -> (Confirm, mpsc::Receiver<Asked>) {
+    let (sender, receiver) = mpsc::channel::<Asked>(1);
+    let confirm: Confirm = Arc::new(move |_| {
+        let sender = sender.clone();
+        Box::pin(async move {
+            let asking = async {
+                let (asked, answer) = oneshot::channel();
+                sender.send(asked).await.ok()?;
+                answer.await.ok()
+            };
+            let answer = timeout(CONFIRM_TIMEOUT, asking).await.ok().flatten();
+            answer.unwrap_or(Confirmation::TimedOut)
+        })
+    });
+    (confirm, receiver)
+}
+
+/// What an upload may do.
+fn uploads(config: &ServeConfig) -> Option<(Arc<TokenFile>, Order)> {
+    let token = TokenFile::new(config.upload.token_file.as_ref()?);
+    let order = Order {
+        tree: config.tree.clone(),
+        limits: unpack::Limits {
+            entries: config.upload.max_entries,
+            bytes: config.upload.max_size,
+        },
+        workers: config.tree.workers.min(MOST_WRITERS),
+        expected_size: None,
+        end: End::OfInput,
+        cancel: CancellationToken::new(),
+    };
+    Some((Arc::new(token), order))
 }
 
 /// Asks for a state directory until the server that has it ends.

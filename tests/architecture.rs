@@ -82,7 +82,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "http",
-        &["artifact", "descriptor", "digest", "entry", "publication"],
+        &[
+            "artifact",
+            "descriptor",
+            "digest",
+            "entry",
+            "exit",
+            "ingest",
+            "publication",
+            "unpack",
+        ],
     ),
     (
         "pack",
@@ -94,10 +103,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "exit",
             "http",
+            "ingest",
             "listen",
             "publication",
             "store",
             "tree",
+            "unpack",
         ],
     ),
 ];

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `/code.tar.gz`, `/code.json`, `/code.list` | the current artifact: archive, descriptor, listing |
 //! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision |
+//! | `PUT /code.tar.gz` | an upload that becomes the tree, where a token for that was given |
 //! | `/livez` | whether the process answers |
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //!
-//! All of them take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
+//! All others take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
@@ -18,13 +19,15 @@ mod log;
 mod problem;
 mod range;
 mod resource;
+mod token;
+mod upload;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -34,15 +37,22 @@ use crate::digest::Revision;
 use crate::publication::Publication;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
+pub use token::TokenFile;
+pub use upload::{Confirm, Confirmation, Uploads};
 
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// All routes over what is published there.
+/// All routes over what is published there. Nothing is taken.
 pub fn router(publication: Publication) -> Router {
+    router_with(publication, None)
+}
+
+/// All routes over what is published there, and one to replace it.
+pub fn router_with(publication: Publication, uploads: Option<Uploads>) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts()
+    artifacts(uploads)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
         .merge(probes().method_not_allowed_fallback(method_not_allowed))
@@ -59,7 +69,7 @@ pub fn router(publication: Publication) -> Router {
         .with_state(publication)
 }
 
-fn artifacts() -> Router<Publication> {
+fn artifacts(mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
@@ -68,6 +78,10 @@ fn artifacts() -> Router<Publication> {
                 current(&publication, resource, &request)
             },
         );
+        let current = match uploads.take_if(|_| resource == Resource::Archive) {
+            Some(uploads) => taking(current, uploads),
+            None => current,
+        };
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
@@ -81,6 +95,16 @@ fn artifacts() -> Router<Publication> {
             .route(&format!("/{REVISIONS}/{{revision}}/{name}"), retained);
     }
     router
+}
+
+/// A resource that can be replaced, too.
+fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter<Publication> {
+    let put = move |State(publication): State<Publication>, request: Request| {
+        upload::put(uploads.clone(), publication, request)
+    };
+    resource
+        .put(put)
+        .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
 fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
@@ -133,7 +157,10 @@ async fn not_found() -> Problem {
 }
 
 async fn method_not_allowed() -> Problem {
-    let detail = "this resource takes GET and HEAD";
+    not_allowed("this resource takes GET and HEAD", "GET, HEAD")
+}
+
+fn not_allowed(detail: &'static str, allow: &'static str) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-        .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
+        .with(ALLOW, HeaderValue::from_static(allow))
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use bytes::{Buf, Bytes};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Pieces that wait to be read: enough to keep both sides at work.
@@ -15,42 +15,57 @@ const WAITING: usize = 4;
 /// Cancelling ends it at once, though nobody gives anything.
 #[must_use]
 pub fn feed(cancel: CancellationToken) -> (Feeder, Feed) {
-    let (sender, receiver) = mpsc::channel(WAITING);
+    let (pieces, receiver) = mpsc::channel(WAITING);
+    let (want, wanted) = oneshot::channel();
     let feed = Feed {
         receiver,
+        want: Some(want),
         piece: Bytes::new(),
         has_ended: false,
         cancel,
         runtime: Handle::current(),
     };
-    (Feeder(sender), feed)
+    (Feeder { pieces, wanted }, feed)
 }
 
 /// The end that gives. Dropping it before [`Feeder::end`] is a failure for the one who reads.
 #[derive(Debug)]
-pub struct Feeder(mpsc::Sender<io::Result<Bytes>>);
+pub struct Feeder {
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    wanted: oneshot::Receiver<()>,
+}
 
 impl Feeder {
+    /// Waits until somebody reads; `false` if nobody ever will.
+    pub async fn is_wanted(&mut self) -> bool {
+        (&mut self.wanted).await.is_ok()
+    }
+
+    /// Waits until nobody reads any more.
+    pub async fn is_gone(&self) {
+        self.pieces.closed().await;
+    }
+
     /// Gives a piece and waits until there is room for it; `false` if nobody reads any more.
     pub async fn give(&self, piece: Bytes) -> bool {
-        piece.is_empty() || self.0.send(Ok(piece)).await.is_ok()
+        piece.is_empty() || self.pieces.send(Ok(piece)).await.is_ok()
     }
 
     /// The same from a thread that may wait.
     #[must_use]
     pub fn give_from_thread(&self, piece: Bytes) -> bool {
-        piece.is_empty() || self.0.blocking_send(Ok(piece)).is_ok()
+        piece.is_empty() || self.pieces.blocking_send(Ok(piece)).is_ok()
     }
 
     /// Says that this was all, or what went wrong.
     pub async fn end(self, result: io::Result<()>) {
         // Nobody waits for it where nobody reads.
-        drop(self.0.send(result.map(|()| Bytes::new())).await);
+        drop(self.pieces.send(result.map(|()| Bytes::new())).await);
     }
 
     /// The same from a thread that may wait.
     pub fn end_from_thread(self, result: io::Result<()>) {
-        drop(self.0.blocking_send(result.map(|()| Bytes::new())));
+        drop(self.pieces.blocking_send(result.map(|()| Bytes::new())));
     }
 }
 
@@ -58,6 +73,8 @@ impl Feeder {
 #[derive(Debug)]
 pub struct Feed {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
+    /// Until the first read.
+    want: Option<oneshot::Sender<()>>,
     piece: Bytes,
     has_ended: bool,
     cancel: CancellationToken,
@@ -66,6 +83,10 @@ pub struct Feed {
 
 impl Read for Feed {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(want) = self.want.take() {
+            // The one who gives may give unasked.
+            want.send(()).ok();
+        }
         if self.piece.is_empty() && !self.has_ended && !into.is_empty() {
             let next = self.cancel.run_until_cancelled(self.receiver.recv());
             let gone = || Err(io::ErrorKind::ConnectionAborted.into());
