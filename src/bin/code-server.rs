@@ -15,7 +15,7 @@ use code_server::config::serve::ServeConfig;
 use code_server::confirm::{confirm, with_rules_of_server};
 use code_server::exit::{Exit, Failure};
 use code_server::fetch::client::{Client, Timeouts};
-use code_server::ingest::{End, Feeder, Order, feed, ingest};
+use code_server::ingest::{End, Feeder, Ingested, Order, feed, ingest};
 use code_server::pack::pack;
 use code_server::server::Server;
 use code_server::telemetry::{self, LogFormat};
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Serve(config) => serve(&config),
         Command::Pack(config) => pack_until_signalled(config),
-        Command::Ingest(config) => ingest_until_signalled(config),
+        Command::Ingest(config) => ingest_until_signalled(&config),
         Command::Healthcheck(config) => within_runtime(healthcheck(config)),
     };
     match ended {
@@ -115,61 +115,43 @@ fn pack_until_signalled(config: PackConfig) -> Result<Exit, Failure> {
 }
 
 /// Replaces a tree by the archive on standard input, prints its revision, and says what the server makes of it.
-fn ingest_until_signalled(config: IngestConfig) -> Result<Exit, Failure> {
+fn ingest_until_signalled(config: &IngestConfig) -> Result<Exit, Failure> {
     if io::stdin().is_terminal() {
         let reason = "standard input is a terminal, and should be an archive: redirect it, as in < code.tar.gz";
         return Err(Failure::new(Exit::Usage, reason));
     }
-    let state_dir = match config.state_dir.clone() {
-        Some(path) => path,
+    let state_dir = match &config.state_dir {
+        Some(path) => path.clone(),
         None => store::default_directory(&config.tree.root)
             .map_err(|error| Failure::of(Exit::CannotCreate, &error))?,
     };
     let tree = with_rules_of_server(&state_dir, config.tree.clone())
         .map_err(|error| Failure::of(Exit::Io, &error))?;
-    within_runtime(async move {
+    let order = Order {
+        workers: tree.workers.min(MOST_WRITERS),
+        tree,
+        limits: Limits {
+            entries: config.max_entries,
+            bytes: config.max_size,
+        },
+        expected_size: size_of_input(),
+        end: End::OfArchive,
+        cancel: CancellationToken::new(),
+    };
+    within_runtime(async {
         let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
         let mut signalled = std::pin::pin!(signalled);
-        let order = Order {
-            workers: tree.workers.min(MOST_WRITERS),
-            tree,
-            limits: Limits {
-                entries: config.max_entries,
-                bytes: config.max_size,
-            },
-            expected_size: size_of_input(),
-            end: End::OfArchive,
-            cancel: CancellationToken::new(),
+        let (ingested, signal) = match ingest_input(order, signalled.as_mut()).await? {
+            Ended::Ingested(ingested, signal) => (ingested, signal),
+            Ended::Signalled(signal) => return Ok(signal),
         };
-        let cancel = order.cancel.clone();
-        let (feeder, feed) = feed(cancel.clone());
-        // Nobody waits for it: it may be at a read that never ends.
-        drop(tokio::task::spawn_blocking(move || read_input(feeder)));
-        let mut ingesting = tokio::task::spawn_blocking(move || ingest(&order, feed, || Ok(())));
-        let mut signal = None;
-        let ingested = tokio::select! {
-            ingested = &mut ingesting => ingested,
-            exit = &mut signalled => {
-                signal = Some(exit);
-                cancel.cancel();
-                // It removes what is staged, or has replaced the tree already.
-                ingesting.await
-            }
-        };
-        let ingested = match (ingested, signal) {
-            (Ok(Ok(ingested)), _) => ingested,
-            (_, Some(signal)) => return Ok(signal),
-            (Ok(Err(error)), None) => return Err(Failure::of(error.exit(), &error)),
-            (Err(panic), None) => return Err(Failure::of(Exit::Io, &panic)),
-        };
-        let revision = ingested.revision;
         // Whoever does not listen any more has the revision from the server.
-        drop(writeln!(io::stdout(), "{revision}"));
+        drop(writeln!(io::stdout(), "{}", ingested.revision));
         if let Some(signal) = signal {
             return Ok(signal);
         }
         let confirmed = tokio::select! {
-            confirmed = confirm(&state_dir, revision, ingested.at, config.timeout) => confirmed,
+            confirmed = confirm(&state_dir, ingested.revision, ingested.at, config.timeout) => confirmed,
             signal = signalled => return Ok(signal),
         };
         match confirmed.exit() {
@@ -180,6 +162,39 @@ fn ingest_until_signalled(config: IngestConfig) -> Result<Exit, Failure> {
             exit => Err(Failure::new(exit, confirmed.sentence())),
         }
     })
+}
+
+/// How an ingest ended that did not fail.
+enum Ended {
+    /// With the new tree in its place, and perhaps a signal besides.
+    Ingested(Ingested, Option<Exit>),
+    /// By a signal, with the old one.
+    Signalled(Exit),
+}
+
+/// Ingests standard input; a signal ends that before anything is replaced, or comes too late for it.
+async fn ingest_input(
+    order: Order,
+    signalled: impl Future<Output = Exit>,
+) -> Result<Ended, Failure> {
+    let cancel = order.cancel.clone();
+    let (feeder, feed) = feed(cancel.clone());
+    // Nobody waits for it: it may be at a read that never ends.
+    drop(tokio::task::spawn_blocking(move || read_input(feeder)));
+    let mut ingesting = tokio::task::spawn_blocking(move || ingest(&order, feed, || Ok(())));
+    let (ingested, signal) = tokio::select! {
+        ingested = &mut ingesting => (ingested, None),
+        signal = signalled => {
+            cancel.cancel();
+            (ingesting.await, Some(signal))
+        }
+    };
+    match (ingested, signal) {
+        (Ok(Ok(ingested)), signal) => Ok(Ended::Ingested(ingested, signal)),
+        (_, Some(signal)) => Ok(Ended::Signalled(signal)),
+        (Ok(Err(error)), None) => Err(Failure::of(error.exit(), &error)),
+        (Err(panic), None) => Err(Failure::of(Exit::Io, &panic)),
+    }
 }
 
 /// Passes standard input on until nobody takes more of it.

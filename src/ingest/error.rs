@@ -81,7 +81,7 @@ pub enum IngestError {
     /// The file system is too full for it.
     #[error(
         "the archive needs {} bytes, and the file system of {} has {free} left: make room, or let the volume grow",
-        at_least(.needed),
+        at_least(*.needed),
         shown(.parent)
     )]
     NoSpace {
@@ -128,7 +128,7 @@ fn shown(path: &Path) -> String {
     Escaped(path.as_os_str().as_encoded_bytes()).to_string()
 }
 
-fn at_least(needed: &Option<u64>) -> String {
+fn at_least(needed: Option<u64>) -> String {
     needed.map_or_else(|| "more".into(), |needed| format!("at least {needed}"))
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Tar<R> {
 enum Packed<R> {
     Plain(Whole<R>),
     /// `None` once a member has failed.
-    Gzip(Option<GzDecoder<Whole<R>>>),
+    Gzip(Option<Box<GzDecoder<Whole<R>>>>),
 }
 
 /// Whether somebody may hold the input open behind the archive's end.
@@ -48,7 +48,7 @@ impl<R: Read> Tar<R> {
         let is_gzip = recognise(&head)?;
         let whole = BufReader::with_capacity(64 << 10, Cursor::new(head).chain(input));
         let packed = if is_gzip {
-            Packed::Gzip(Some(GzDecoder::new(whole)))
+            Packed::Gzip(Some(Box::new(GzDecoder::new(whole))))
         } else {
             Packed::Plain(whole)
         };
@@ -96,7 +96,7 @@ impl<R: Read> Read for Tar<R> {
 
 /// Reads from a gzip member, and from the next one where it ends.
 fn read_members<R: Read>(
-    member: &mut Option<GzDecoder<Whole<R>>>,
+    member: &mut Option<Box<GzDecoder<Whole<R>>>>,
     into: &mut [u8],
 ) -> io::Result<usize> {
     while let Some(current) = member {
@@ -109,7 +109,7 @@ fn read_members<R: Read>(
         }
         *member = member
             .take()
-            .map(|ended| GzDecoder::new(ended.into_inner()));
+            .map(|ended| Box::new(GzDecoder::new(ended.into_inner())));
     }
     Ok(0)
 }

@@ -148,7 +148,7 @@ fn require_one_meaning(entry: &mut Entry<'_, impl Read>) -> Result<(), UnpackErr
     let name = entry.path_bytes().into_owned();
     let target = entry
         .link_name_bytes()
-        .map(|target| target.into_owned())
+        .map(std::borrow::Cow::into_owned)
         .unwrap_or_default();
     let size = entry.size();
     let attributes = entry.pax_extensions().map_err(UnpackError::Malformed)?;
