@@ -4,6 +4,8 @@
 //! of every pod that runs the code. Data goes one way, and so do the modules:
 //!
 //! ```text
+//!   upload ──ingest
+//!     ▼
 //! tree ──scan──▶ snapshot ──seal──▶ archive ──keep──▶ store ──publish──▶ http
 //!                                                                         ║
 //!                target ◀──install── staging ◀──unpack── download ◀══ network
@@ -34,6 +36,8 @@
 //! - An archive is a function of the tree and of its format: the same bytes on any machine.
 //! - Every file in an archive is one that the file system really held at one moment.
 //! - A target is the old tree or the new one: an install that was interrupted is completed by the next run.
+//! - A tree that is served is replaced as a whole or not at all, whenever the one who does it is killed; a file system that
+//!   cannot exchange directories leaves a gap, which the next one closes.
 //! - Nothing is installed whose revision was not computed anew from the bytes as they were written.
 //! - Nothing an archive names is written outside of the staging directory; nothing outside of the root is read into one.
 //! - Memory does not grow with the size of a file or an archive, only with the number of entries and connections.

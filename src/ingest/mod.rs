@@ -12,6 +12,7 @@ mod error;
 mod exchange;
 mod feed;
 mod keep;
+mod mounts;
 mod place;
 mod source;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use tracing::{info, warn};
 
 use super::IngestError;
+use super::mounts::mount_within;
 use crate::entry::{EntryKind, EntryPath};
 use crate::root::{Existing, Kind, Root, Status, status_of};
 
@@ -118,23 +119,10 @@ impl Place {
             .open_dir(&new)
             .map_err(|error| self.failed("open", &new, error))?;
         if let Some(live) = live {
-            self.hand_down(&staged, live)
+            hand_down(&staged, live)
                 .map_err(|error| self.failed("set the mode of", &new, error))?;
         }
         Ok(Arc::new(staged))
-    }
-
-    fn hand_down(&self, staged: &Root, live: &Status) -> io::Result<()> {
-        let ours = status_of(staged)?;
-        let uid = (ours.uid != live.uid).then(|| Uid::from_raw(live.uid));
-        let gid = (ours.gid != live.gid).then(|| Gid::from_raw(live.gid));
-        if (uid, gid) != (None, None)
-            && let Err(error) = rustix::fs::fchown(staged, uid, gid)
-        {
-            warn!(root = %self.root_path().display(), %error, "the new tree's root cannot be given to the old one's owner");
-        }
-        let mode = Mode::from_raw_mode(0o700 | live.mode & 0o2000);
-        Ok(rustix::fs::fchmod(staged, mode)?)
     }
 
     /// Gives the staged tree's root the mode and the time of the live one's.
@@ -203,6 +191,22 @@ impl Place {
     }
 }
 
+/// Gives an empty tree the owner and group of another one, and lets what is made in it have that group, if it does so there.
+fn hand_down(staged: &Root, live: &Status) -> io::Result<()> {
+    let ours = status_of(staged)?;
+    // Only root gives files away; everybody gives them to the groups that he is in.
+    let may_give = rustix::process::geteuid().is_root();
+    let uid = (may_give && ours.uid != live.uid).then(|| Uid::from_raw(live.uid));
+    let gid = (ours.gid != live.gid).then(|| Gid::from_raw(live.gid));
+    if (uid, gid) != (None, None)
+        && let Err(error) = rustix::fs::fchown(staged, uid, gid)
+    {
+        warn!(%error, "the new tree's root cannot be given to the owner or group of the old one's");
+    }
+    let mode = Mode::from_raw_mode(0o700 | live.mode & 0o2000);
+    Ok(rustix::fs::fchmod(staged, mode)?)
+}
+
 /// The directory that holds a root, and the root's name in it.
 fn split(root: &Path) -> Result<(PathBuf, EntryPath), IngestError> {
     let failed = |source| IngestError::Parent {
@@ -241,50 +245,9 @@ fn found(result: io::Result<Status>) -> io::Result<Option<Status>> {
     }
 }
 
-/// The first mount point beneath a directory, by what `/proc/self/mountinfo` says.
-fn mount_within(mounts: &[u8], directory: &Path) -> Option<PathBuf> {
-    let lines = mounts.split(|&byte| byte == b'\n');
-    let points = lines.filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
-    points
-        .map(|point| PathBuf::from(std::ffi::OsStr::from_bytes(&unescape(point))))
-        .find(|point| point != directory && point.starts_with(directory))
-}
-
-/// A path in which blanks and backslashes stand as three octal digits behind a backslash.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, behind)) = rest.split_first() {
-        let code = behind.get(..3).filter(|_| first == b'\\');
-        let code =
-            code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(code.unwrap_or(first));
-        rest = if code.is_some() { &behind[3..] } else { behind };
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_mount_within_a_tree_is_found() {
-        let mounts = b"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
-            30 22 0:5 / /data rw - ext4 x rw\n\
-            31 30 0:6 / /data/my\\040code/cache rw - tmpfs x rw\n\
-            32 30 0:6 / /data/codes rw - tmpfs x rw\n";
-        let check = |directory: &str, expected: Option<&str>| {
-            let found = mount_within(mounts, Path::new(directory));
-            assert_eq!(found.as_deref(), expected.map(Path::new), "{directory}");
-        };
-        check("/data/my code", Some("/data/my code/cache"));
-        check("/data/my code/cache", None);
-        check("/data/code", None);
-        check("/data/codes", None);
-        check("/", Some("/data"));
-        assert_eq!(unescape(b"a\\134b\\x\\0"), b"a\\b\\x\\0");
-    }
 
     #[test]
     fn a_root_has_a_parent_and_a_name_however_it_is_written() {

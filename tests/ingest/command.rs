@@ -171,7 +171,7 @@ fn one_that_is_killed_at_any_moment_leaves_one_tree_or_the_other() {
 }
 
 /// Runs in a mount namespace of its own; says so and gives nothing where that is not allowed.
-fn with_mounts(site: &Site, script: &str) -> Option<Output> {
+fn with_mounts(site: &Site, script: &str, archive: &[u8]) -> Option<Output> {
     let probe = Command::new("unshare").args(["-rm", "true"]).output();
     if !probe.is_ok_and(|probe| probe.status.success()) {
         assert!(
@@ -182,7 +182,7 @@ fn with_mounts(site: &Site, script: &str) -> Option<Output> {
         io::stderr().write_all(reason).unwrap();
         return None;
     }
-    fs::write(site.path().join("archive"), new_version()).unwrap();
+    fs::write(site.path().join("archive"), archive).unwrap();
     let script =
         format!("set -e\n{script}\nexec {PROGRAM} ingest tree --state-dir /nonexistent < archive");
     let output = Command::new("unshare")
@@ -198,7 +198,7 @@ fn a_mount_point_is_refused_with_the_place_to_mount() {
     for mount in ["mount --bind tree tree", "mount -t tmpfs none tree"] {
         let site = Site::with_tree();
         let before = site.contents();
-        let Some(output) = with_mounts(&site, mount) else {
+        let Some(output) = with_mounts(&site, mount, &new_version()) else {
             return;
         };
         let stderr = stderr(&output);
@@ -214,10 +214,31 @@ fn a_mount_point_is_refused_with_the_place_to_mount() {
 }
 
 #[test]
+fn a_volume_without_room_is_told_in_figures() {
+    let site = Site::with_tree();
+    let before = site.contents();
+    let script = "mkdir volume; mount -t tmpfs -o size=40k none volume; head -c 20000 /dev/zero > volume/other\n\
+        cp archive volume; cd volume; mkdir tree";
+    let archive = gzip(&tar(|tar| file(tar, "large", &vec![b'x'; 30_000])));
+    let Some(output) = with_mounts(&site, script, &archive) else {
+        return;
+    };
+    fs::remove_dir(site.path().join("volume")).unwrap();
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(74), "{stderr}");
+    assert!(
+        stderr.contains("the archive needs more bytes, and the file system of "),
+        "{stderr}"
+    );
+    assert_eq!(site.contents(), before);
+}
+
+#[test]
 fn a_mount_within_the_tree_is_refused() {
     let site = Site::with_tree();
     let before = site.contents();
-    let Some(output) = with_mounts(&site, "mount -t tmpfs none tree/app/deep") else {
+    let Some(output) = with_mounts(&site, "mount -t tmpfs none tree/app/deep", &new_version())
+    else {
         return;
     };
     assert_eq!(output.status.code(), Some(73), "{}", stderr(&output));

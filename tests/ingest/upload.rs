@@ -138,6 +138,13 @@ async fn put(address: SocketAddr, headers: &str, body: &[u8]) -> Reply {
     Reply::read(begin(address, &headers, body).await).await
 }
 
+async fn get_descriptor(address: SocketAddr) -> Value {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = "GET /code.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    Reply::read(stream).await.json()
+}
+
 struct Reply {
     status: u16,
     text: String,
@@ -457,12 +464,25 @@ async fn the_whole_server_serves_what_was_uploaded() {
     assert_eq!(reply.status, 200, "{}", reply.text);
     let revision = site.revision().to_string();
     assert_eq!(reply.json()["revision"], revision);
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = "GET /code.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    assert_eq!(Reply::read(stream).await.json()["revision"], revision);
-    let reply = put(address, TOKEN, &new_version()).await;
+    let descriptor = get_descriptor(address).await;
+    assert_eq!(descriptor["revision"], revision);
+    let intended = |descriptor: &Value| {
+        let hex = descriptor["digest"]
+            .as_str()
+            .unwrap()
+            .strip_prefix("sha256:");
+        format!("{TOKEN}If-Match: \"{}\"\r\n", hex.unwrap())
+    };
+    let reply = put(address, &intended(&descriptor), &new_version()).await;
     assert_eq!(reply.json()["changed"], false, "{}", reply.text);
+    let another = tar(|tar| file(tar, "another", b""));
+    let reply = put(address, &intended(&descriptor), &another).await;
+    assert_eq!(reply.json()["changed"], true, "{}", reply.text);
+    let reply = put(address, &intended(&descriptor), &new_version()).await;
+    assert_eq!(reply.status, 412, "{}", reply.text);
+    let found = format!("code-revision: {}", site.revision());
+    assert!(reply.has(&found), "{}", reply.text);
+    assert!(site.root().join("another").exists());
     shutdown.cancel();
     timeout(PATIENCE, running).await.unwrap().unwrap();
 }
