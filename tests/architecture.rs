@@ -46,6 +46,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "snapshot", "store", "tree",
         ],
     ),
+    (
+        "ingest",
+        &[
+            "archive",
+            "config",
+            "digest",
+            "entry",
+            "exit",
+            "publication",
+            "root",
+            "snapshot",
+            "tree",
+            "unpack",
+        ],
+    ),
     ("listen", &[]),
     (
         "fetch",
@@ -63,14 +78,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "confirm",
+        &["config", "descriptor", "digest", "entry", "exit", "fetch"],
+    ),
+    (
         "http",
         &[
             "artifact",
             "descriptor",
             "digest",
             "entry",
+            "exit",
+            "ingest",
             "metrics",
             "publication",
+            "unpack",
         ],
     ),
     (
@@ -83,11 +105,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "exit",
             "http",
+            "ingest",
             "listen",
             "metrics",
             "publication",
             "store",
             "tree",
+            "unpack",
         ],
     ),
 ];

@@ -56,7 +56,7 @@ impl Server {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
-        let router = router(publication.clone(), Metrics::new("1.2.3"));
+        let router = router(publication.clone(), Metrics::new("1.2.3"), None);
         Self {
             address: listener.local_addr().unwrap(),
             publication,

@@ -1,20 +1,26 @@
 //! Serves a directory of code over HTTP: the command line around the library.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bytes::Bytes;
 use code_server::config::command::Command;
 use code_server::config::healthcheck::HealthcheckConfig;
+use code_server::config::ingest::IngestConfig;
 use code_server::config::pack::{PackConfig, Product};
 use code_server::config::serve::ServeConfig;
+use code_server::confirm::{confirm, with_rules_of_server};
 use code_server::exit::{Exit, Failure};
 use code_server::fetch::client::{Client, Timeouts};
+use code_server::ingest::{End, Feeder, Ingested, Order, feed, ingest};
 use code_server::pack::pack;
 use code_server::server::Server;
 use code_server::telemetry::{self, LogFormat};
-use code_server::{listen, shutdown};
+use code_server::unpack::Limits;
+use code_server::{listen, shutdown, store};
 use http::{HeaderMap, StatusCode};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +28,8 @@ use tracing::{info, warn};
 
 /// How long a packing that a signal ended may take to remove what it wrote.
 const CLEAN_UP: Duration = Duration::from_secs(3);
+/// More threads write no faster, and each of them takes memory.
+const MOST_WRITERS: NonZeroUsize = NonZeroUsize::new(4).expect("four is not zero");
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args_os()) {
@@ -33,7 +41,7 @@ fn main() -> ExitCode {
     };
     telemetry::start(match &command {
         Command::Serve(config) => config.log_format,
-        Command::Pack(_) | Command::Healthcheck(_) => LogFormat::Text,
+        Command::Pack(_) | Command::Ingest(_) | Command::Healthcheck(_) => LogFormat::Text,
     });
     for name in Command::unknown_variables() {
         warn!(%name, "no flag has this variable as its twin: is it misspelt?");
@@ -41,6 +49,7 @@ fn main() -> ExitCode {
     let ended = match command {
         Command::Serve(config) => serve(&config),
         Command::Pack(config) => pack_until_signalled(config),
+        Command::Ingest(config) => ingest_until_signalled(&config),
         Command::Healthcheck(config) => within_runtime(healthcheck(config)),
     };
     match ended {
@@ -103,6 +112,115 @@ fn pack_until_signalled(config: PackConfig) -> Result<Exit, Failure> {
             Err(panic) => Err(Failure::of(Exit::Io, &panic)),
         }
     })
+}
+
+/// Replaces a tree by the archive on standard input, prints its revision, and says what the server makes of it.
+fn ingest_until_signalled(config: &IngestConfig) -> Result<Exit, Failure> {
+    if io::stdin().is_terminal() {
+        let reason = "standard input is a terminal, and should be an archive: redirect it, as in < code.tar.gz";
+        return Err(Failure::new(Exit::Usage, reason));
+    }
+    let state_dir = match &config.state_dir {
+        Some(path) => path.clone(),
+        None => store::default_directory(&config.tree.root)
+            .map_err(|error| Failure::of(Exit::CannotCreate, &error))?,
+    };
+    let tree = with_rules_of_server(&state_dir, config.tree.clone())
+        .map_err(|error| Failure::of(Exit::Io, &error))?;
+    let order = Order {
+        workers: tree.workers.min(MOST_WRITERS),
+        tree,
+        limits: Limits {
+            entries: config.max_entries,
+            bytes: config.max_size,
+        },
+        expected_size: size_of_input(),
+        end: End::OfArchive,
+        cancel: CancellationToken::new(),
+    };
+    within_runtime(async {
+        let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
+        let mut signalled = std::pin::pin!(signalled);
+        let (ingested, signal) = match ingest_input(order, signalled.as_mut()).await? {
+            Ended::Ingested(ingested, signal) => (ingested, signal),
+            Ended::Signalled(signal) => return Ok(signal),
+        };
+        // Whoever does not listen any more has the revision from the server.
+        drop(writeln!(io::stdout(), "{}", ingested.revision));
+        if let Some(signal) = signal {
+            return Ok(signal);
+        }
+        let confirmed = tokio::select! {
+            confirmed = confirm(&state_dir, ingested.revision, ingested.at, config.timeout) => confirmed,
+            signal = signalled => return Ok(signal),
+        };
+        match confirmed.exit() {
+            Exit::Done => {
+                drop(writeln!(io::stderr(), "{}", confirmed.sentence()));
+                Ok(Exit::Done)
+            }
+            exit => Err(Failure::new(exit, confirmed.sentence())),
+        }
+    })
+}
+
+/// How an ingest ended that did not fail.
+enum Ended {
+    /// With the new tree in its place, and perhaps a signal besides.
+    Ingested(Ingested, Option<Exit>),
+    /// By a signal, with the old one.
+    Signalled(Exit),
+}
+
+/// Ingests standard input; a signal ends that before anything is replaced, or comes too late for it.
+async fn ingest_input(
+    order: Order,
+    signalled: impl Future<Output = Exit>,
+) -> Result<Ended, Failure> {
+    let cancel = order.cancel.clone();
+    let (feeder, feed) = feed(cancel.clone());
+    // Nobody waits for it: it may be at a read that never ends.
+    drop(tokio::task::spawn_blocking(move || read_input(feeder)));
+    let mut ingesting = tokio::task::spawn_blocking(move || ingest(&order, feed, || Ok(())));
+    let (ingested, signal) = tokio::select! {
+        ingested = &mut ingesting => (ingested, None),
+        signal = signalled => {
+            cancel.cancel();
+            (ingesting.await, Some(signal))
+        }
+    };
+    match (ingested, signal) {
+        (Ok(Ok(ingested)), signal) => Ok(Ended::Ingested(ingested, signal)),
+        (_, Some(signal)) => Ok(Ended::Signalled(signal)),
+        (Ok(Err(error)), None) => Err(Failure::of(error.exit(), &error)),
+        (Err(panic), None) => Err(Failure::of(Exit::Io, &panic)),
+    }
+}
+
+/// Passes standard input on until nobody takes more of it.
+fn read_input(feeder: Feeder) {
+    let mut input = io::stdin().lock();
+    let mut piece = vec![0; 64 << 10];
+    let ended = loop {
+        match input.read(&mut piece) {
+            Ok(0) => break Ok(()),
+            Ok(length) => {
+                if !feeder.give_from_thread(Bytes::copy_from_slice(&piece[..length])) {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    feeder.end_from_thread(ended);
+}
+
+/// How long standard input is, if it is a file.
+fn size_of_input() -> Option<u64> {
+    let stat = rustix::fs::fstat(io::stdin()).ok()?;
+    let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    u64::try_from(stat.st_size).ok().filter(|_| is_file)
 }
 
 /// Asks a server whether it is ready.

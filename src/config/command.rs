@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::healthcheck::{HealthcheckArgs, HealthcheckConfig};
+use super::ingest::{IngestArgs, IngestConfig};
 use super::pack::{PackArgs, PackConfig};
 use super::serve::{ServeArgs, ServeConfig};
 use super::{ConfigError, parse, unknown_variables};
@@ -26,6 +27,8 @@ enum CommandArgs {
     Serve(Box<ServeArgs>),
     /// Write an archive of ROOT once
     Pack(Box<PackArgs>),
+    /// Replace ROOT by the archive on standard input, all or nothing
+    Ingest(Box<IngestArgs>),
     /// Ask a server whether it is ready, for images without a shell
     Healthcheck(HealthcheckArgs),
 }
@@ -34,9 +37,11 @@ enum CommandArgs {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Serve.
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// Pack.
     Pack(PackConfig),
+    /// Replace.
+    Ingest(IngestConfig),
     /// Ask a server.
     Healthcheck(HealthcheckConfig),
 }
@@ -45,8 +50,9 @@ impl Command {
     /// Decides by the arguments, program name first, and the environment.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         Ok(match parse::<CodeServerArgs>(arguments)?.command {
-            CommandArgs::Serve(arguments) => Self::Serve(arguments.decide()?),
+            CommandArgs::Serve(arguments) => Self::Serve(Box::new(arguments.decide()?)),
             CommandArgs::Pack(arguments) => Self::Pack(arguments.decide()?),
+            CommandArgs::Ingest(arguments) => Self::Ingest(arguments.decide()?),
             CommandArgs::Healthcheck(arguments) => Self::Healthcheck(arguments.decide()?),
         })
     }

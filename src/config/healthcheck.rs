@@ -45,7 +45,8 @@ impl HealthcheckArgs {
 }
 
 /// The address under which this machine itself reaches a listener.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         // Dual stack, or IPv4 where there is no IPv6: both answer here.
         ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

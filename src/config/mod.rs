@@ -8,6 +8,7 @@
 pub mod command;
 pub mod fetch;
 pub mod healthcheck;
+pub mod ingest;
 pub mod pack;
 pub mod retention;
 pub mod serve;

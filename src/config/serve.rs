@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::ingest::{UploadArgs, UploadConfig};
 use super::retention::{RetentionArgs, RetentionConfig};
 use super::tree::{TreeArgs, TreeConfig};
 use super::watch::{WatchArgs, WatchConfig};
@@ -34,6 +35,9 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     retention: RetentionArgs,
 
+    #[command(flatten)]
+    upload: UploadArgs,
+
     /// How many connections may be open at a time; more of them wait to be accepted
     #[arg(long, value_name = "N", default_value_t = 500, env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
@@ -42,7 +46,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "CODE_SERVER_HEADER_TIMEOUT", value_parser = duration)]
     header_timeout: Duration,
 
-    /// How long a client may take no byte of an answer before its connection is cut
+    /// How long a client may take no byte of an answer, or send none of an upload, before its connection is cut
     #[arg(
         long,
         value_name = "DURATION",
@@ -74,6 +78,8 @@ pub struct ServeConfig {
     pub state_dir: Option<PathBuf>,
     /// Which archives are kept there.
     pub retention: RetentionConfig,
+    /// Who may replace what is served, and by how much.
+    pub upload: UploadConfig,
     /// Connections open at a time.
     pub max_connections: usize,
     /// For the head of a request.
@@ -101,6 +107,7 @@ impl ServeArgs {
             listen: self.listen,
             state_dir: self.state_dir,
             retention: self.retention.decide(),
+            upload: self.upload.decide(),
             max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
             header_timeout: self.header_timeout,
             stall_timeout: self.stall_timeout,

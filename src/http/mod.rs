@@ -5,11 +5,12 @@
 //! | `/code.tar.gz`, `/code.json`, `/code.list` | the current artifact: archive, descriptor, listing |
 //! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision, if it is retained |
 //! | `/revisions` | what is retained |
+//! | `PUT /code.tar.gz` | an upload that becomes the tree, where a token for that was given |
 //! | `/livez` | whether the process answers |
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
 //!
-//! All of them take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
+//! All others take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
@@ -21,6 +22,8 @@ mod problem;
 mod range;
 mod resource;
 mod revisions;
+mod token;
+mod upload;
 
 use std::sync::Arc;
 
@@ -29,7 +32,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -41,15 +44,17 @@ use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
+pub use token::TokenFile;
+pub use upload::{Confirm, Confirmation, Uploads};
 
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// All routes over what is published there, and what is counted.
-pub fn router(publication: Publication, metrics: Metrics) -> Router {
+/// All routes over what is published there and what is counted, and one to replace what is published.
+pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts()
+    artifacts(uploads)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
         .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
@@ -66,7 +71,7 @@ pub fn router(publication: Publication, metrics: Metrics) -> Router {
         .with_state(publication)
 }
 
-fn artifacts() -> Router<Publication> {
+fn artifacts(mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
@@ -75,6 +80,10 @@ fn artifacts() -> Router<Publication> {
                 current(&publication, resource, &request)
             },
         );
+        let current = match uploads.take_if(|_| resource == Resource::Archive) {
+            Some(uploads) => taking(current, uploads),
+            None => current,
+        };
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
@@ -91,6 +100,16 @@ fn artifacts() -> Router<Publication> {
             .route(&format!("/{REVISIONS}/{{revision}}/{name}"), retained);
     }
     router.route(&format!("/{REVISIONS}"), get(revisions::list))
+}
+
+/// A resource that can be replaced, too.
+fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter<Publication> {
+    let put = move |State(publication): State<Publication>, request: Request| {
+        upload::put(uploads.clone(), publication, request)
+    };
+    resource
+        .put(put)
+        .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
 fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
@@ -150,7 +169,10 @@ async fn not_found() -> Problem {
 }
 
 async fn method_not_allowed() -> Problem {
-    let detail = "this resource takes GET and HEAD";
+    not_allowed("this resource takes GET and HEAD", "GET, HEAD")
+}
+
+fn not_allowed(detail: &'static str, allow: &'static str) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-        .with(ALLOW, HeaderValue::from_static("GET, HEAD"))
+        .with(ALLOW, HeaderValue::from_static(allow))
 }

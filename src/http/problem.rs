@@ -1,10 +1,12 @@
 //! Errors as a client sees them: `application/problem+json` (RFC 9457).
 //!
-//! The texts are fixed. None is made of what the request held or of what the server knows, so none can leak a path or carry
-//! a script.
+//! The texts are fixed, but for those about a client's own upload. None is made of what the server knows, so none can leak a
+//! path; and nothing takes them for a page.
+
+use std::borrow::Cow;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::status::StatusCode;
 use serde::Serialize;
 
@@ -14,31 +16,31 @@ const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
-    detail: &'static str,
-    headers: HeaderMap,
+    detail: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// The members that are always there; `type` is left out and so `about:blank`: the status says all (RFC 9457 §4.2.1).
 #[derive(Serialize)]
-struct Members {
+struct Members<'a> {
     title: &'static str,
     status: u16,
-    detail: &'static str,
+    detail: &'a str,
 }
 
 impl Problem {
     /// A problem with one sentence for the person who reads it.
-    pub(super) fn new(status: StatusCode, detail: &'static str) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
-            detail,
-            headers: HeaderMap::new(),
+            detail: detail.into(),
+            headers: Vec::new(),
         }
     }
 
     /// With one more header.
     pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 }
@@ -48,7 +50,7 @@ impl IntoResponse for Problem {
         let members = Members {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: &self.detail,
         };
         let json = serde_json::to_vec(&members).expect("text and a number can be written");
         let mut response = (self.status, json).into_response();

@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::range::{self, Selection};
 use crate::artifact::{Artifact, Representation};
 use crate::descriptor;
+use crate::digest::Revision;
 
 /// The header that tells the revision.
 pub(super) const CODE_REVISION: HeaderName = HeaderName::from_static(descriptor::CODE_REVISION);
@@ -78,9 +79,7 @@ impl Resource {
         request: &HeaderMap,
     ) -> Response {
         let representation = self.of(artifact);
-        // A clock may have been set back, but no representation may be dated later than its response (RFC 9110 §8.8.2.1).
-        let modified = representation.modified().min(SystemTime::now());
-        let validators = Validators::new(representation.digest(), modified);
+        let validators = self.validators(artifact);
         match conditional::evaluate(method, request, &validators) {
             Outcome::NotModified => {
                 let headers = self.headers(artifact, &validators);
@@ -98,6 +97,14 @@ impl Resource {
                 self.send(artifact, &validators, selection)
             }
         }
+    }
+
+    /// What tells this resource of an artifact from that of another one.
+    pub(super) fn validators(self, artifact: &Artifact) -> Validators {
+        let representation = self.of(artifact);
+        // A clock may have been set back, but no representation may be dated later than its response (RFC 9110 §8.8.2.1).
+        let modified = representation.modified().min(SystemTime::now());
+        Validators::new(representation.digest(), modified)
     }
 
     fn send(self, artifact: &Artifact, validators: &Validators, selection: Selection) -> Response {
@@ -149,7 +156,12 @@ impl Resource {
 
 /// Which revision an answer is about.
 pub(super) fn code_revision(artifact: &Artifact) -> HeaderValue {
-    value(artifact.descriptor().revision.to_string())
+    revision_value(artifact.descriptor().revision)
+}
+
+/// A revision as a header carries it.
+pub(super) fn revision_value(revision: Revision) -> HeaderValue {
+    value(revision.to_string())
 }
 
 /// A `Range` header that stands there once, as text. One that does not is malformed, and so none.

@@ -9,11 +9,12 @@ use rustix::io::Errno;
 use super::survey::{Sight, survey};
 use crate::archive::{self, ArchiveError, Options, Order, Output, Outputs, Sealed};
 use crate::config::tree::TreeConfig;
+use crate::digest::Revision;
 use crate::entry::EntryKind;
 use crate::exit::{Exit, sentence};
 use crate::root::Root;
-use crate::snapshot::ReadError;
 use crate::snapshot::cache::StatCache;
+use crate::snapshot::{ReadError, Snapshot};
 use crate::tree::{
     self, Entry, LeftOut, RuleError, Rules, ScanError, Scope, Tree, UNREADABLE, Unreadable,
 };
@@ -265,6 +266,21 @@ pub fn build<A: Output, L: Write>(
 
 /// The listing alone: every file is read, nothing is compressed.
 pub fn list(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>, BuildError> {
+    let (_, listing) = survey_all(source, cancelled, Vec::new)?;
+    Ok(listing)
+}
+
+/// The revision alone: as [`list`], and the listing takes no memory.
+pub fn revision(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Revision, BuildError> {
+    let (snapshot, _) = survey_all(source, cancelled, io::sink)?;
+    Ok(snapshot.revision)
+}
+
+fn survey_all<L: Write>(
+    source: &Source,
+    cancelled: &dyn Fn() -> bool,
+    listing: fn() -> L,
+) -> Result<(Snapshot, L), BuildError> {
     while_it_changes(cancelled, || {
         let (root, tree) = walk(source, cancelled)?;
         let sight = Sight {
@@ -273,8 +289,7 @@ pub fn list(source: &Source, cancelled: &dyn Fn() -> bool) -> Result<Vec<u8>, Bu
             tree: &tree,
             cancelled,
         };
-        let (_, listing) = survey(sight, StatCache::empty(), None, Vec::new())?;
-        Ok(listing)
+        survey(sight, StatCache::empty(), None, listing())
     })
 }
 

@@ -15,7 +15,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags,
+};
 use rustix::io::Errno;
 
 use crate::entry::{EntryKind, EntryPath, Stamp, Timestamp};
@@ -138,6 +140,24 @@ impl Root {
         Ok(Status::from(&stat))
     }
 
+    /// Whether another file system, or another part of one, is mounted on a name. Where the kernel does not tell, a mount
+    /// is known by its device alone.
+    pub fn is_mount_point(&self, path: &EntryPath) -> io::Result<bool> {
+        let parent = self.parent_of(path)?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let told = rustix::fs::statx(&parent, path.name(), flags, StatxFlags::BASIC_STATS)
+            .ok()
+            .filter(|found| {
+                found
+                    .stx_attributes_mask
+                    .contains(StatxAttributes::MOUNT_ROOT)
+            });
+        if let Some(found) = told {
+            return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        }
+        Ok(self.status(Some(path))?.device != status_of(&parent)?.device)
+    }
+
     /// Where a symbolic link points, as written in it.
     pub fn read_link(&self, path: &EntryPath) -> io::Result<Box<[u8]>> {
         let parent = self.parent_of(path)?;
@@ -186,6 +206,12 @@ impl Root {
             }
         }
         Ok(parent)
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 }
 

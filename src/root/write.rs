@@ -101,6 +101,18 @@ impl Root {
         )?)
     }
 
+    /// Lets two names change places in one step. Not every file system can.
+    pub fn exchange(&self, one: &EntryPath, other: &EntryPath) -> io::Result<()> {
+        let (one_parent, other_parent) = (self.parent_of(one)?, self.parent_of(other)?);
+        Ok(rustix::fs::renameat_with(
+            &one_parent,
+            one.name(),
+            &other_parent,
+            other.name(),
+            RenameFlags::EXCHANGE,
+        )?)
+    }
+
     /// Removes a file, a link or any other name that is not a directory.
     pub fn remove_file(&self, path: &EntryPath) -> io::Result<()> {
         let parent = self.parent_of(path)?;

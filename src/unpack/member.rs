@@ -109,6 +109,7 @@ fn path(name: &[u8], kind: EntryType) -> Result<EntryPath, UnpackError> {
 
 fn body(entry: &mut Entry<'_, impl Read>, path: &EntryPath) -> Result<Body, UnpackError> {
     let kind = entry.header().entry_type();
+    require_one_meaning(entry)?;
     let is_sparse = is_sparse(entry)?;
     let body = match kind {
         EntryType::Regular if !is_sparse => {
@@ -134,27 +135,50 @@ fn body(entry: &mut Entry<'_, impl Read>, path: &EntryPath) -> Result<Body, Unpa
     Ok(body)
 }
 
-/// Whether PAX attributes say that the content is a map of a sparse file and its pieces.
-///
-/// Fails where they cannot be read: the library would go by the header instead, and other readers by something else.
-fn is_sparse(entry: &mut Entry<'_, impl Read>) -> Result<bool, UnpackError> {
+/// Fails where PAX attributes name the entry or its target in more than one way: POSIX takes the last of several, the library
+/// the first, and whoever looked the archive over before may have seen the other one.
+fn require_one_meaning(entry: &mut Entry<'_, impl Read>) -> Result<(), UnpackError> {
+    if entry
+        .pax_extensions()
+        .map_err(UnpackError::Malformed)?
+        .is_none()
+    {
+        return Ok(());
+    }
+    let name = entry.path_bytes().into_owned();
+    let target = entry
+        .link_name_bytes()
+        .map(std::borrow::Cow::into_owned)
+        .unwrap_or_default();
+    let size = entry.size();
     let attributes = entry.pax_extensions().map_err(UnpackError::Malformed)?;
-    let mut is_sparse = false;
     for attribute in attributes.into_iter().flatten() {
         let attribute = attribute.map_err(UnpackError::Malformed)?;
-        let is_number = || {
-            attribute
+        let value = attribute.value_bytes();
+        let agrees = match attribute.key_bytes() {
+            b"path" => value == name,
+            b"linkpath" => value == target,
+            b"size" => attribute
                 .value()
-                .is_ok_and(|value| value.parse::<u64>().is_ok())
+                .is_ok_and(|value| value.parse() == Ok(size)),
+            _ => true,
         };
-        if attribute.key_bytes() == b"size" && !is_number() {
-            return Err(UnpackError::Malformed(io::Error::other(
-                "a size is no number",
-            )));
+        if !agrees {
+            let what = "an entry has two names, targets or sizes";
+            return Err(UnpackError::Malformed(io::Error::other(what)));
         }
-        is_sparse |= attribute.key_bytes().starts_with(b"GNU.sparse.");
     }
-    Ok(is_sparse)
+    Ok(())
+}
+
+/// Whether PAX attributes say that the content is a map of a sparse file and its pieces.
+fn is_sparse(entry: &mut Entry<'_, impl Read>) -> Result<bool, UnpackError> {
+    let attributes = entry.pax_extensions().map_err(UnpackError::Malformed)?;
+    Ok(attributes
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|attribute| attribute.key_bytes().starts_with(b"GNU.sparse.")))
 }
 
 fn hard_link(entry: &Entry<'_, impl Read>, path: &EntryPath) -> Result<EntryPath, UnpackError> {

@@ -260,6 +260,38 @@ fn a_sparse_file_in_pax_form_is_refused() {
 }
 
 #[test]
+fn pax_attributes_that_name_an_entry_twice_are_refused() {
+    for attributes in [
+        &b"9 path=b\n9 path=c\n"[..],
+        b"14 size=000007\n10 size=9\n",
+        b"13 linkpath=b\n13 linkpath=c\n",
+    ] {
+        let error = refused(&archive(|tar| {
+            append(tar, EntryType::XHeader, b"x", b"", attributes);
+            file(tar, "a");
+        }));
+        assert!(matches!(error, UnpackError::Malformed(_)), "{error:?}");
+    }
+    let error = refused(&archive(|tar| {
+        append(tar, EntryType::GNULongName, b"x", b"", b"long\0");
+        append(tar, EntryType::XHeader, b"x", b"", b"9 path=b\n");
+        file(tar, "a");
+    }));
+    assert!(matches!(error, UnpackError::Malformed(_)), "{error:?}");
+}
+
+#[test]
+fn a_pax_attribute_that_says_the_same_twice_is_taken() {
+    let place = Place::new();
+    let tar = archive(|tar| {
+        append(tar, EntryType::XHeader, b"x", b"", b"9 path=b\n9 path=b\n");
+        file(tar, "a");
+    });
+    place.unpack(&tar, PLENTY).unwrap();
+    assert!(place.stage().join("b").exists() && !place.stage().join("a").exists());
+}
+
+#[test]
 fn pax_attributes_that_cannot_be_read_are_refused() {
     for attribute in [
         &b"11 size=-1\n"[..],

@@ -4,23 +4,25 @@
 //! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
 //! downloads then under way have ended or their time has.
 
+mod state;
+mod uploads;
+
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
-use std::{fs, io};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::state::{announce, identity, rules, take};
+use self::uploads::{Upload, confirm_by};
+
 use crate::config::serve::ServeConfig;
-use crate::config::tree::TreeConfig;
 use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
-use crate::http;
+use crate::http::{self, Uploads};
 use crate::listen::{self, Limits};
 use crate::metrics::Metrics;
 use crate::publication::Publication;
@@ -31,9 +33,6 @@ use crate::shutdown::hangups;
 use crate::store::retention::Retention;
 use crate::store::{self, ServerRecord, ServerRules, Store, StoreError};
 use crate::tree::RuleError;
-
-/// How often a state directory is asked for that another server has.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +79,8 @@ pub struct Server {
     rules: ServerRules,
     watch: WatchConfig,
     listen: SocketAddr,
+    /// `None` where nobody may upload.
+    upload: Option<Upload>,
     state_dir: PathBuf,
     /// `None` while another server has the state directory.
     store: Option<Store>,
@@ -124,6 +125,7 @@ impl Server {
             rules: rules(&config.tree),
             watch: config.watch.clone(),
             listen: config.listen,
+            upload: Upload::new(config),
             store: Store::try_open(&state_dir)?,
             state_dir,
         })
@@ -139,8 +141,20 @@ impl Server {
         }
         let (publication, rebuilds) = (Publication::new(), Rebuilds::new());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
-        let router = http::router(publication.clone(), metrics.clone());
         let tasks = TaskTracker::new();
+        let uploads = self.upload.map(|upload| Uploads {
+            token: upload.token,
+            order: upload.order.cancelled_by(shutdown.clone()),
+            stall_timeout: self.limits.stall_timeout,
+            confirm: confirm_by(
+                rebuilds.clone(),
+                self.source.root.clone(),
+                self.state_dir.clone(),
+            ),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        });
+        let router = http::router(publication.clone(), metrics.clone(), uploads);
         let address = listener.local_addr().ok();
         if let Some(address) = address {
             info!(%address, "listening");
@@ -149,7 +163,7 @@ impl Server {
         let limits = self.limits.clone();
         tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
         tasks.spawn(async move {
-            let taking = take_store(self.store, &self.state_dir);
+            let taking = take(self.store, &self.state_dir);
             let Some(store) = stop.run_until_cancelled(taking).await else {
                 return;
             };
@@ -192,51 +206,4 @@ async fn rebuild_on_hangup(rebuilds: Rebuilds, shutdown: CancellationToken) {
         info!("SIGHUP came: looking at the tree");
         rebuilds.hurry();
     }
-}
-
-/// The state directory, once no other server has it.
-async fn take_store(store: Option<Store>, state_dir: &Path) -> Store {
-    match store {
-        Some(store) => store,
-        None => wait_for_store(state_dir).await,
-    }
-}
-
-/// Tells commands that run beside the server where it is.
-fn announce(store: &Store, record: &ServerRecord) {
-    if let Err(error) = store.announce(record) {
-        warn!(error = %sentence(&error), "cannot tell in the state directory who serves");
-    }
-}
-
-fn rules(config: &TreeConfig) -> ServerRules {
-    ServerRules {
-        excludes: config.excludes.clone(),
-        default_excludes: config.default_excludes,
-        skip_unreadable: config.skip_unreadable,
-        allow_empty: config.allow_empty,
-        modes: config.modes,
-    }
-}
-
-/// Asks for a state directory until the server that has it ends.
-async fn wait_for_store(state_dir: &Path) -> Store {
-    warn!(
-        state_dir = %state_dir.display(),
-        "another server uses the state directory: waiting until it ends"
-    );
-    loop {
-        tokio::time::sleep(ASK_AGAIN).await;
-        match Store::try_open(state_dir) {
-            Ok(Some(store)) => return store,
-            Ok(None) => {}
-            Err(error) => warn!(error = %sentence(&error), "cannot take over the state directory"),
-        }
-    }
-}
-
-/// Device and inode of a directory.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
