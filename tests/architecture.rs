@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["digest", "entry", "exit", "telemetry"]),
     ("listing", &["digest", "entry"]),
     ("descriptor", &["digest"]),
-    ("tree", &["digest", "entry", "root"]),
+    ("tree", &["config", "digest", "entry", "root"]),
     ("snapshot", &["digest", "entry", "listing", "root", "tree"]),
     (
         "archive",
@@ -42,8 +42,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "publication",
         &[
-            "archive", "artifact", "config", "digest", "entry", "exit", "metrics", "root",
-            "snapshot", "store", "tree",
+            "archive",
+            "artifact",
+            "config",
+            "descriptor",
+            "digest",
+            "entry",
+            "exit",
+            "metrics",
+            "root",
+            "snapshot",
+            "store",
+            "tree",
         ],
     ),
     (
@@ -79,7 +89,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "confirm",
-        &["config", "descriptor", "digest", "entry", "exit", "fetch"],
+        &["config", "descriptor", "digest", "exit", "fetch", "store"],
     ),
     (
         "http",
@@ -109,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "listen",
             "metrics",
             "publication",
+            "shutdown",
             "store",
             "tree",
             "unpack",
