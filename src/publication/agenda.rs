@@ -109,6 +109,14 @@ impl Agenda {
         self.held = None;
     }
 
+    /// Until when a build that begins now is not published if the tree changes meanwhile, and no event tells of it.
+    pub(super) fn patience(&self, now: Instant) -> Instant {
+        if self.hurried {
+            return now;
+        }
+        self.found.map_or(now, |found| found.first) + self.settle_max
+    }
+
     /// A build came to its end.
     pub(super) fn done(&mut self) {
         self.found = None;
@@ -232,6 +240,17 @@ mod tests {
         agenda.differs(start + ms(9_999));
         assert_eq!(agenda.due(None, start + ms(10_000)), Due::Build);
         assert!(!agenda.wants_proof(start + ms(10_000)));
+    }
+
+    #[test]
+    fn a_tree_that_never_holds_still_is_built_in_the_end() {
+        let (mut agenda, start) = agenda();
+        assert_eq!(agenda.patience(start), start + SETTLE_MAX);
+        agenda.differs(start);
+        agenda.differs(start + ms(5_000));
+        assert_eq!(agenda.patience(start + ms(5_000)), start + SETTLE_MAX);
+        agenda.hurry(start + ms(6_000));
+        assert_eq!(agenda.patience(start + ms(6_000)), start + ms(6_000));
     }
 
     #[test]

@@ -161,8 +161,8 @@ impl Publisher {
         if self.changes.holds() != holds {
             self.agenda.release();
         }
-        if self.is_rootless && self.at_work(Workshop::root_changed).await == Some(true) {
-            self.agenda.hurry(Instant::now());
+        if self.is_rootless && self.at_work(Workshop::has_new_root).await == Some(true) {
+            self.agenda.differs(Instant::now());
         }
     }
 
@@ -204,10 +204,14 @@ impl Publisher {
     async fn build(&mut self, shutdown: &CancellationToken) {
         let (began, began_at) = (Instant::now(), SystemTime::now());
         let proof = self.agenda.wants_proof(began);
+        let patience = self.agenda.patience(began);
         let cancel = shutdown.clone();
         let tried = self.at_work(move |workshop| {
-            let cancelled = &|| cancel.is_cancelled();
-            workshop.build(&Asked { proof, cancelled })
+            workshop.build(&Asked {
+                proof,
+                patience,
+                cancelled: &|| cancel.is_cancelled(),
+            })
         });
         let Some(Tried { mark, result }) = tried.await else {
             return;

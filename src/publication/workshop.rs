@@ -82,6 +82,8 @@ pub(super) struct Draft {
 pub(super) struct Asked<'a> {
     /// Whether the tree has to be the one of the last walk.
     pub(super) proof: bool,
+    /// Until when a tree that changes meanwhile is not published, where no event tells of that.
+    pub(super) patience: Instant,
     pub(super) cancelled: &'a dyn Fn() -> bool,
 }
 
@@ -177,24 +179,36 @@ impl Workshop {
         let holds = self.changes.holds();
         let began = Instant::now();
         let (rebuilt, staged) = self.rebuild(asked.cancelled, mark)?;
-        // It may have come and gone meanwhile.
-        if self.is_held() || self.changes.holds() != holds {
-            return Ok(Attempt::Held);
-        }
-        if self.watch.is_polling() && self.look()? {
-            return Ok(Attempt::Restless);
-        }
+        let obstacle = self.obstacle(asked, holds);
         let sealed = match rebuilt {
             Rebuilt::Sealed { sealed, .. } => sealed,
-            Rebuilt::Unchanged { revision, .. } => return Ok(Attempt::Unchanged(revision)),
+            Rebuilt::Unchanged { revision, .. } => {
+                return Ok(obstacle.unwrap_or(Attempt::Unchanged(revision)));
+            }
         };
-        let descriptor = sealed.describe(&self.source.options, SystemTime::now());
-        Ok(Attempt::Ready(Box::new(Draft {
+        let draft = Draft {
+            descriptor: sealed.describe(&self.source.options, SystemTime::now()),
             sealed,
             staged,
-            descriptor,
             elapsed: began.elapsed(),
-        })))
+        };
+        match obstacle {
+            Some(obstacle) => {
+                self.set_aside(draft);
+                Ok(obstacle)
+            }
+            None => Ok(Attempt::Ready(Box::new(draft))),
+        }
+    }
+
+    /// What forbids to publish what has just been built, given how often the hold file had been touched before.
+    fn obstacle(&mut self, asked: &Asked<'_>, holds: u64) -> Option<Attempt> {
+        // It may have come and gone meanwhile.
+        if self.is_held() || self.changes.holds() != holds {
+            return Some(Attempt::Held);
+        }
+        let is_patient = self.watch.is_polling() && Instant::now() < asked.patience;
+        (is_patient && self.look().unwrap_or(true)).then_some(Attempt::Restless)
     }
 
     fn rebuild(
@@ -265,9 +279,9 @@ impl Workshop {
         Ok(std::mem::replace(&mut self.seen, seen) != seen)
     }
 
-    /// Whether the root leads to another directory than at the last walk.
-    pub(super) fn root_changed(&mut self) -> bool {
-        self.watch.root_changed()
+    /// Whether the root is there, and another directory than at the last walk.
+    pub(super) fn has_new_root(&mut self) -> bool {
+        self.watch.root_changed() && self.source.root.exists()
     }
 
     fn is_held(&mut self) -> bool {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::server::{Setup, found, wait_until};
+use crate::server::{Setup, found, pause, wait_until};
 
 const PUBLISHED: &str = "codeserver_builds_total{result=\"published\"}";
 const UNCHANGED: &str = "codeserver_builds_total{result=\"unchanged\"}";
@@ -58,6 +58,26 @@ fn a_tree_is_looked_at_in_any_case_after_a_while() {
     check_follows(&Setup::new(&[
         "--watch", "off", "--rescan", "100ms", "--settle", "50ms",
     ]));
+}
+
+#[test]
+fn a_tree_that_never_holds_still_is_served_all_the_same() {
+    for watch in ["inotify", "poll"] {
+        let setup = Setup::new(&["--watch", watch, "--settle-max", "1s", "--rescan", "0"]);
+        setup.write("busy", "0");
+        let server = setup.serve();
+        let mut count = 0;
+        for _ in 0..3 {
+            let tag = server.tag();
+            wait_until("the next archive", || {
+                count += 1;
+                setup.write("busy", format!("{count}"));
+                // Each write stands for long enough to be read, and too short for the tree to be quiet.
+                pause(Duration::from_millis(100));
+                server.tag() != tag
+            });
+        }
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::server::{Files, Setup, found, wait_until};
+use crate::server::{Files, Setup, found, pause, wait_until};
 
 fn one_file(content: &str) -> Files {
     Files::from([("file".into(), content.into())])
@@ -74,6 +75,24 @@ fn a_root_that_is_removed_and_made_again_is_found_again() {
         make(&setup.root, content);
         server.wait_for_files(&one_file(content));
     }
+}
+
+#[test]
+fn a_root_that_is_filled_slowly_is_not_served_in_part() {
+    let setup = Setup::new(&["--rescan", "0", "--settle", "2s"]);
+    make(&setup.root, "one");
+    let server = setup.serve();
+    fs::remove_dir_all(&setup.root).unwrap();
+    wait_until("the root is missed", || {
+        server.metric("codeserver_builds_total{result=\"failed\"}") > 0.5
+    });
+    make(&setup.root, "two");
+    for index in 0..30 {
+        setup.write(&format!("part-{index}"), "part");
+        pause(Duration::from_millis(50));
+    }
+    server.wait_for_files(&found(&setup.root));
+    assert!(server.metric("codeserver_builds_total{result=\"published\"}") < 2.5);
 }
 
 #[test]
