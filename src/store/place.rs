@@ -13,9 +13,17 @@ pub fn default_directory(root: &Path) -> Result<PathBuf, StoreError> {
     let uid = rustix::process::geteuid().as_raw();
     let ours = std::env::temp_dir().join(format!("code-server-{uid}"));
     create_private(&ours)?;
-    let root = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    let name = Digest::of(root.as_os_str().as_encoded_bytes()).hex();
-    Ok(ours.join(&name[..16]))
+    Ok(ours.join(name_for(root)))
+}
+
+/// The same for every way to write the path of a root, and, since links are not followed, whatever it leads to: one that is
+/// swapped, or is not there yet, keeps its state.
+fn name_for(root: &Path) -> String {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let spelled_out: PathBuf = root.components().collect();
+    let mut name = Digest::of(spelled_out.as_os_str().as_encoded_bytes()).hex();
+    name.truncate(16);
+    name
 }
 
 /// Makes a directory that is ours alone, or sees that it is.
@@ -68,6 +76,16 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+
+    #[test]
+    fn a_root_has_one_state_directory_however_it_is_written() {
+        let here = std::env::current_dir().unwrap();
+        let expected = name_for(&here.join("code"));
+        for path in ["code", "./code", "code/", "code/."] {
+            assert_eq!(name_for(Path::new(path)), expected, "{path}");
+        }
+        assert_ne!(name_for(Path::new("other")), expected);
+    }
 
     #[test]
     fn a_private_directory_is_no_link_and_no_one_elses() {
