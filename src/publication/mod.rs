@@ -6,6 +6,7 @@
 mod agenda;
 pub mod build;
 mod hold;
+mod news;
 pub mod publisher;
 pub mod rebuild;
 pub mod rebuilds;

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::Publication;
 use super::agenda::{Agenda, Due};
 use super::build::{BuildError, Source};
+use super::news::News;
 use super::rebuilds::{Ended, Rebuilds};
 use super::workshop::{Asked, Attempt, Draft, Tried, Workshop};
 use crate::artifact::Artifact;
@@ -30,8 +31,6 @@ use crate::tree::watch::{Changes, poll_interval};
 const ROOT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the disk may take at the end to keep what was published last.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
-/// After this time a failure that goes on is told again.
-const OLD_NEWS: Duration = Duration::from_mins(10);
 /// The interval between walks where changes are found by walking and none is set.
 const RESCAN: Duration = Duration::from_mins(1);
 
@@ -71,8 +70,8 @@ pub struct Publisher {
     settling: Option<JoinHandle<bool>>,
     /// An artifact for which that has failed.
     unsettled: Option<Digest>,
-    /// The last failure, and when it was told.
-    failure: Option<(String, Instant)>,
+    /// The failures that were told.
+    failures: News,
     /// Whether the root is missing, or has nothing in it.
     is_rootless: bool,
 }
@@ -100,7 +99,7 @@ impl Publisher {
             workshop: Some(workshop),
             settling: None,
             unsettled: None,
-            failure: None,
+            failures: News::default(),
             is_rootless: false,
             parts,
         }
@@ -171,9 +170,8 @@ impl Publisher {
         let now = Instant::now();
         match looked {
             Some(Ok(false)) | None => {}
-            Some(Ok(true)) => self.agenda.differs(now),
             // A build will tell what is wrong.
-            Some(Err(_)) => self.agenda.hurry(now),
+            Some(Ok(true) | Err(_)) => self.agenda.differs(now),
         }
         self.plan_look(now);
         self.settled().await;
@@ -272,13 +270,8 @@ impl Publisher {
 
     async fn failed(&mut self, end: &End, result: BuildResult, error: String) {
         let retry_in = self.agenda.failed(Instant::now());
-        let is_news = self
-            .failure
-            .as_ref()
-            .is_none_or(|(known, told)| *known != error || told.elapsed() > OLD_NEWS);
-        if is_news {
+        if self.failures.is_new(&error, Instant::now()) {
             warn!(%error, ?retry_in, "the build failed");
-            self.failure = Some((error.clone(), Instant::now()));
         } else {
             debug!(%error, ?retry_in, "the build failed again");
         }
@@ -287,7 +280,7 @@ impl Publisher {
 
     async fn ended(&mut self, end: &End, result: BuildResult, outcome: Result<Revision, String>) {
         self.agenda.done();
-        self.failure = None;
+        self.failures.over();
         self.is_rootless = false;
         self.note(end, result, outcome).await;
     }
