@@ -1,19 +1,19 @@
-//! The frame around the entries: gathers them into segments, has those compressed, and writes the archive in order.
+//! The frame around the entries: gathers them into segments, takes those over that were there before, has the others
+//! compressed, and writes the archive in order.
 
 use std::collections::VecDeque;
 use std::io;
 
-use crc32fast::Hasher as Crc;
-
 use super::cut;
 use super::deflate::{Deflated, Job, deflate};
-use super::gather::{Gathering, Known, Made, Mark as Gathered};
+use super::gather::{Gathering, Known, Mark as Gathered};
+use super::hashed::Hashed;
 use super::header::Member;
-use super::recipe::{Ingredients, Line, Recipe};
+use super::ledger::Ledger;
 use super::reuse::{Found, Output, Previous, Seams};
 use super::{ArchiveError, Options};
 use crate::descriptor::Segment;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::entry::EntryPath;
 use crate::ordered::Ordered;
 use crate::root::Root;
@@ -45,16 +45,9 @@ pub(super) struct ArchiveWriter<'t, W: Output> {
     deflating: Ordered<Job, Deflated>,
     /// Segments that were handed over and are not written yet, the oldest first.
     pending: VecDeque<Pending>,
-    /// Segments of the file that is being read, whose digest is not known yet.
-    unnamed: Vec<Unnamed>,
     /// Buffers that were in use and can be again.
     spare: Vec<Job>,
-    segments: Vec<Segment>,
-    keys: Vec<Option<Digest>>,
-    crcs: Vec<u32>,
-    /// Over all tar bytes that are written.
-    crc: Crc,
-    raw_size: u64,
+    ledger: Ledger,
     /// Whether all segments so far are those of the previous archive.
     is_prefix: bool,
     reused: u64,
@@ -65,15 +58,6 @@ pub(super) struct ArchiveWriter<'t, W: Output> {
 enum Pending {
     Deflating,
     Reused(Found),
-}
-
-/// A segment that ends with a run of a file that is not read to its end yet.
-#[derive(Debug)]
-struct Unnamed {
-    segment: usize,
-    ingredients: Ingredients,
-    offset: u64,
-    length: u64,
 }
 
 /// A place to which the writer can return as long as nothing was cut since.
@@ -113,13 +97,8 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
             content_start: 0,
             deflating: deflating.map_err(ArchiveError::Thread)?,
             pending: VecDeque::new(),
-            unnamed: Vec::new(),
             spare: Vec::new(),
-            segments: Vec::new(),
-            keys: Vec::new(),
-            crcs: Vec::new(),
-            crc: Crc::new(),
-            raw_size: 0,
+            ledger: Ledger::default(),
             is_prefix: true,
             reused: 0,
         })
@@ -143,10 +122,7 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
 
     /// Tells the digest of the content that was appended.
     pub(super) fn name(&mut self, digest: Digest) {
-        for mut run in self.unnamed.drain(..) {
-            run.ingredients.content(digest, run.offset, run.length);
-            self.keys[run.segment] = Some(run.ingredients.key());
-        }
+        self.ledger.name(digest);
         self.gathering.name(digest, self.content_start);
     }
 
@@ -168,19 +144,8 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
 
     /// Ends the segment here.
     pub(super) fn cut(&mut self) -> Result<(), ArchiveError> {
-        let key = match self.gathering.made_of() {
-            Made::Known(key) => Some(key),
-            Made::Unknown(ingredients, length) => {
-                self.unnamed.push(Unnamed {
-                    segment: self.keys.len(),
-                    ingredients,
-                    offset: self.content_start,
-                    length,
-                });
-                None
-            }
-        };
-        self.keys.push(key);
+        let made = self.gathering.made_of();
+        let key = self.ledger.cut(made, self.content_start);
         self.content_start = self.content;
         let previous = self.sources.previous;
         let found = previous.and_then(|previous| previous.find(&self.format, key.as_ref()?));
@@ -194,14 +159,14 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
     /// Where the writer is now.
     pub(super) fn mark(&self) -> Mark {
         Mark {
-            cuts: self.keys.len(),
+            cuts: self.ledger.cuts(),
             gathered: self.gathering.mark(),
         }
     }
 
     /// Forgets what came behind a mark, if that was not handed over yet; says whether it did.
     pub(super) fn return_to(&mut self, mark: Mark) -> bool {
-        let possible = mark.cuts == self.keys.len();
+        let possible = mark.cuts == self.ledger.cuts();
         if possible {
             self.gathering.return_to(mark.gathered);
         }
@@ -217,26 +182,18 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
         }
         let mut states = std::mem::take(&mut self.out.states);
         states.push(self.out.hasher.clone());
-        // The length of the content modulo 2³², as RFC 1952 has it.
-        let length = u32::try_from(self.raw_size & u64::from(u32::MAX)).expect("32 bits are left");
-        let crc = self.crc.finalize();
-        let trailer = [crc.to_le_bytes(), length.to_le_bytes()].concat();
         self.out.write(&FINAL_BLOCK).map_err(failed)?;
-        self.out.write(&trailer).map_err(failed)?;
+        self.out.write(&self.ledger.trailer()).map_err(failed)?;
         self.out.inner.flush().map_err(failed)?;
-        let lines = self.keys.iter().zip(&self.crcs).map(|(key, &crc)| Line {
-            key: key.expect("every file was read to its end"),
-            crc,
-        });
         Ok(Written {
             seams: Seams {
-                recipe: Recipe::new(lines.collect()),
+                recipe: self.ledger.recipe(),
                 states,
             },
             digest: self.out.hasher.finish(),
             size: self.out.count,
-            uncompressed_size: self.raw_size,
-            segments: self.segments,
+            uncompressed_size: self.ledger.raw_size,
+            segments: self.ledger.segments,
             reused: self.reused,
         })
     }
@@ -294,7 +251,7 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
             digest,
         };
         self.out.write(&bytes).map_err(failed)?;
-        self.note(segment, crc);
+        self.ledger.write(segment, crc);
         raw.clear();
         self.spare.push(Job { raw, out: bytes });
         Ok(())
@@ -306,7 +263,7 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
             offset: self.out.count,
             ..found.segment
         };
-        self.is_prefix &= found.index == self.segments.len();
+        self.is_prefix &= found.index == self.ledger.segments.len();
         let state = previous.state_behind(found).filter(|_| self.is_prefix);
         match state {
             Some(state) => self.out.append(previous, found, state),
@@ -314,58 +271,7 @@ impl<'t, W: Output> ArchiveWriter<'t, W> {
         }
         .map_err(failed)?;
         self.reused += 1;
-        self.note(segment, found.crc);
-        Ok(())
-    }
-
-    fn note(&mut self, segment: Segment, crc: u32) {
-        let following = Crc::new_with_initial_len(crc, segment.raw_length);
-        self.crc.combine(&following);
-        self.crcs.push(crc);
-        self.raw_size += segment.raw_length;
-        self.segments.push(segment);
-    }
-}
-
-/// The archive's file with the digest of all that was written.
-#[derive(Debug)]
-struct Hashed<W> {
-    inner: W,
-    hasher: Hasher,
-    count: u64,
-    /// The digest's state before each segment.
-    states: Vec<Hasher>,
-}
-
-impl<W: Output> Hashed<W> {
-    fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(),
-            count: 0,
-            states: Vec::new(),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.inner.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.count += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Takes over a segment, and the digest's state behind it: all that comes before is the same, too.
-    fn append(&mut self, from: &Previous, found: &Found, state: &Hasher) -> io::Result<()> {
-        from.append_to(found, &mut self.inner)?;
-        self.hasher.clone_from(state);
-        self.count += found.segment.length;
-        Ok(())
-    }
-
-    /// Takes over a segment in another place.
-    fn copy(&mut self, from: &Previous, found: &Found) -> io::Result<()> {
-        from.copy(found, &mut self.inner, &mut self.hasher)?;
-        self.count += found.segment.length;
+        self.ledger.write(segment, found.crc);
         Ok(())
     }
 }
