@@ -44,6 +44,8 @@ RUN mkdir /out/state && mkdir -m 0700 /out/state/code-server
 
 FROM scratch AS base
 COPY --from=build /out/fetch-init /fetch-init
+# Memory that is free goes back to the system: a pod has little of it, and threads that each keep their own need twice as much.
+ENV GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072:glibc.malloc.mmap_threshold=131072
 USER 65532:65532
 
 FROM base AS fetch-init

@@ -23,7 +23,7 @@ struct CodeServerArgs {
 
 #[derive(Debug, Subcommand)]
 enum CommandArgs {
-    /// Build an archive of ROOT and serve it until SIGTERM
+    /// Serve an archive of ROOT, in step with what changes there, until SIGTERM
     Serve(Box<ServeArgs>),
     /// Write an archive of ROOT once
     Pack(Box<PackArgs>),
