@@ -191,6 +191,20 @@ fn a_touch_publishes_nothing_and_is_not_looked_at_twice() {
     assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: false, .. }));
 }
 
+/// Much that is unknown is not read for a look first: the archive that was made of it is found to be of no use.
+#[test]
+fn a_touch_of_much_publishes_nothing_either() {
+    let mut kept = Kept::new();
+    let large = File::create(kept.path("large")).unwrap();
+    large.set_len(40 << 20).unwrap();
+    kept.rebuild().unwrap();
+    large.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let rebuilt = kept.try_rebuild().unwrap();
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: true, .. }));
+    let rebuilt = kept.try_rebuild().unwrap();
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: false, .. }));
+}
+
 /// A previous archive of zeros shows through where it was relied on.
 #[test]
 fn what_is_known_is_neither_read_nor_compressed() {

@@ -204,10 +204,16 @@ impl Publisher {
     async fn build(&mut self, shutdown: &CancellationToken) {
         let (began, began_at) = (Instant::now(), SystemTime::now());
         let proof = self.agenda.wants_proof(began);
+        let patient = self
+            .agenda
+            .is_patient(self.changes.since(self.built), began);
         let cancel = shutdown.clone();
         let tried = self.at_work(move |workshop| {
-            let cancelled = &|| cancel.is_cancelled();
-            workshop.build(&Asked { proof, cancelled })
+            workshop.build(&Asked {
+                proof,
+                patient,
+                cancelled: &|| cancel.is_cancelled(),
+            })
         });
         let Some(Tried { mark, result }) = tried.await else {
             return;
@@ -240,7 +246,7 @@ impl Publisher {
     /// Publishes a build, unless it is of a tree that is changing.
     async fn finish(&mut self, end: &End, draft: Draft) {
         let (meanwhile, all) = (self.changes.since(end.mark), self.changes.since(self.built));
-        if self.agenda.is_restless(meanwhile, all, Instant::now()) {
+        if meanwhile.is_some() && self.agenda.is_patient(all, Instant::now()) {
             debug!("the tree changed during the build: building again when it is quiet");
             self.agenda.postpone();
             self.at_work(move |workshop| workshop.set_aside(draft))

@@ -533,6 +533,11 @@ fn a_root_that_is_not_there_yet_is_noticed_when_it_is() {
     assert_eq!(changes.count(), 0);
     fs::rename(base.path().join("late"), base.path().join("gone")).unwrap();
     assert!(watch.root_changed());
+    // One that was looked for in vain is news no more, until it is back.
+    watch.opening();
+    assert!(!watch.root_changed());
+    fill(&root);
+    assert!(watch.root_changed());
 }
 
 #[test]
