@@ -2,7 +2,7 @@
 //!
 //! It begins with what an earlier process served last, builds when the tree has changed and is quiet, and publishes what is
 //! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
-//! that waits for a disk is done in the [`Workshop`], on a thread that may wait.
+//! that waits for a disk is done in the [`Workshop`], on a thread of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +16,7 @@ use super::Publication;
 use super::agenda::{Agenda, Due};
 use super::build::{BuildError, Source};
 use super::rebuilds::{Ended, Rebuilds};
+use super::worker::Worker;
 use super::workshop::{Asked, Attempt, Draft, Tried, Workshop};
 use crate::artifact::Artifact;
 use crate::config::watch::WatchConfig;
@@ -67,6 +68,7 @@ pub struct Publisher {
     counted: (u64, u64),
     /// `None` while it is at work.
     workshop: Option<Workshop>,
+    worker: Worker,
     /// What is seen to when an artifact was published.
     settling: Option<JoinHandle<bool>>,
     /// An artifact for which that has failed.
@@ -98,6 +100,7 @@ impl Publisher {
             built: 0,
             counted: (0, 0),
             workshop: Some(workshop),
+            worker: Worker::new(),
             settling: None,
             unsettled: None,
             failure: None,
@@ -351,26 +354,22 @@ impl Publisher {
         }
     }
 
-    /// Has something done on a thread that may wait; `None` if it panicked, after which nothing is built any more.
+    /// Has something done on the thread that may wait; `None` if it panicked, after which nothing is built any more.
     async fn at_work<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Workshop) -> T + Send + 'static,
     ) -> Option<T> {
         let mut workshop = self.workshop.take()?;
-        let working = spawn_blocking(move || {
+        let working = self.worker.run(move || {
             let result = work(&mut workshop);
             (workshop, result)
         });
-        match working.await {
-            Ok((workshop, result)) => {
-                self.workshop = Some(workshop);
-                Some(result)
-            }
-            Err(panic) => {
-                error!(%panic, "nothing is built any more");
-                None
-            }
-        }
+        let Some((workshop, result)) = working.await else {
+            error!("nothing is built any more: a build panicked");
+            return None;
+        };
+        self.workshop = Some(workshop);
+        Some(result)
     }
 }
 
