@@ -399,8 +399,8 @@ mod tests {
         }
     }
 
-    /// An archive of one file, begun this often with other content before.
-    fn archive(torn: usize) -> Vec<u8> {
+    /// An archive of one file, begun this often with other content before, and its recipe.
+    fn archive(torn: usize) -> (Vec<u8>, Recipe) {
         let path = EntryPath::new(b"file").unwrap();
         let member = Member::File {
             path: &path,
@@ -427,8 +427,8 @@ mod tests {
         writer.append(append(b"full")).unwrap();
         writer.name(Digest::of(b"full"));
         writer.end(&path).unwrap();
-        writer.finish().unwrap();
-        out
+        let recipe = writer.finish().unwrap().seams.recipe;
+        (out, recipe)
     }
 
     #[test]

@@ -347,3 +347,6 @@ fn log(descriptor: &Descriptor, reused: u64, elapsed: Duration) {
         "built"
     );
 }
+
+#[cfg(test)]
+mod tests;
