@@ -94,6 +94,7 @@ impl Kept {
             descriptor,
         };
         self.publish(*sealed, archive, &built.descriptor);
+        built.check();
         Some(built)
     }
 
@@ -108,6 +109,18 @@ impl Kept {
         let mut outputs = || Ok((archive.try_clone()?, listing.try_clone()?));
         build(&self.source, &mut outputs, &|| false).unwrap();
         content(&archive)
+    }
+}
+
+impl Built {
+    /// Holds the digests, which may come from the archive before, against the bytes.
+    fn check(&self) {
+        assert_eq!(self.descriptor.digest, Digest::of(&self.archive));
+        for segment in &self.descriptor.segments {
+            let [start, end] = [segment.offset, segment.offset + segment.length];
+            let [start, end] = [start, end].map(|at| usize::try_from(at).unwrap());
+            assert_eq!(segment.digest, Digest::of(&self.archive[start..end]));
+        }
     }
 }
 
@@ -165,6 +178,22 @@ fn a_changed_file_costs_its_segment() {
     assert_ne!(first.descriptor.revision, second.descriptor.revision);
 }
 
+/// What is taken over from the middle of the archive before begins another one.
+#[test]
+fn a_segment_that_is_gone_leaves_those_behind_it() {
+    let mut kept = Kept::new();
+    for (seed, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        // With its header it is a segment.
+        kept.write(name, &noise(seed, (1 << 20) - 512));
+    }
+    let before = kept.rebuild().unwrap().descriptor.segments;
+    fs::remove_file(kept.path("a")).unwrap();
+    let after = kept.rebuild().unwrap();
+    assert_eq!(after.reused, after.descriptor.segments.len() as u64);
+    assert_eq!(after.descriptor.segments[0].digest, before[1].digest);
+    assert!(after.archive == kept.fresh());
+}
+
 #[test]
 fn a_change_within_a_large_file_keeps_what_else_there_is() {
     let mut kept = Kept::new();
@@ -191,6 +220,21 @@ fn a_touch_publishes_nothing_and_is_not_looked_at_twice() {
     assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: false, .. }));
 }
 
+/// Much that is unknown is not read for a look first: the archive that was made of it is found to be of no use.
+#[test]
+fn a_touch_of_much_publishes_nothing_either() {
+    let mut kept = Kept::new();
+    let large = File::create(kept.path("large")).unwrap();
+    large.set_len(40 << 20).unwrap();
+    kept.write("small", b"x");
+    kept.rebuild().unwrap();
+    large.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    let rebuilt = kept.try_rebuild().unwrap();
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: true, .. }));
+    let rebuilt = kept.try_rebuild().unwrap();
+    assert!(matches!(rebuilt, Rebuilt::Unchanged { learnt: false, .. }));
+}
+
 /// A previous archive of zeros shows through where it was relied on.
 #[test]
 fn what_is_known_is_neither_read_nor_compressed() {
@@ -204,7 +248,8 @@ fn what_is_known_is_neither_read_nor_compressed() {
     zeros.set_len(descriptor.size).unwrap();
     kept.publish(*sealed, zeros, &descriptor);
     kept.write("file-20", &noise(7, 100_000));
-    let archive = kept.rebuild().unwrap().archive;
+    assert!(matches!(kept.try_rebuild(), Ok(Rebuilt::Sealed { .. })));
+    let archive = content(&kept.staged.take().unwrap().0);
     let (zeros, others): (Vec<_>, Vec<_>) = archive
         .chunks(4096)
         .partition(|block| block.iter().all(|&byte| byte == 0));

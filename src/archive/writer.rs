@@ -288,6 +288,7 @@ mod tests {
     use std::num::NonZeroUsize;
     use std::path::Path;
 
+    use super::super::recipe::Recipe;
     use super::*;
     use crate::entry::{EntryKind, Mode, Modes};
 
@@ -305,8 +306,8 @@ mod tests {
         }
     }
 
-    /// An archive of one file, begun this often with other content before.
-    fn archive(torn: usize) -> Vec<u8> {
+    /// An archive of one file, begun this often with other content before, and its recipe.
+    fn archive(torn: usize) -> (Vec<u8>, Recipe) {
         let path = EntryPath::new(b"file").unwrap();
         let member = Member::File {
             path: &path,
@@ -333,8 +334,8 @@ mod tests {
         writer.append(append(b"full")).unwrap();
         writer.name(Digest::of(b"full"));
         writer.end(&path).unwrap();
-        writer.finish().unwrap();
-        out
+        let recipe = writer.finish().unwrap().seams.recipe;
+        (out, recipe)
     }
 
     #[test]

@@ -26,6 +26,9 @@ use clap::{Command, CommandFactory, Parser, ValueEnum};
 use crate::exit::Exit;
 use crate::telemetry::LogFormat;
 
+/// No duration is longer: it can be added to any moment that a clock gives.
+const LONGEST_DURATION: Duration = Duration::from_hours(100 * 366 * 24);
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -159,8 +162,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    humantime::parse_duration(text)
-        .map_err(|_| format!("{text:?} is not a duration such as 300ms, 10s or 5m"))
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| format!("{text:?} is not a duration such as 300ms, 10s or 5m"))?;
+    if duration > LONGEST_DURATION {
+        return Err(format!("{text:?} is longer than a hundred years"));
+    }
+    Ok(duration)
 }
 
 /// A size in bytes, as `512`, `64Ki`, `64Mi` or `2Gi`.
@@ -186,7 +193,15 @@ mod tests {
         assert_eq!(duration("300ms"), Ok(Duration::from_millis(300)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for text in ["", "10", "-1s", "10 parsecs"] {
+        assert!(duration("99years").is_ok());
+        for text in [
+            "",
+            "10",
+            "-1s",
+            "10 parsecs",
+            "101years",
+            "18446744073709551615s",
+        ] {
             assert!(duration(text).unwrap_err().contains(text), "{text}");
         }
     }

@@ -72,16 +72,11 @@ impl Agenda {
         Due::Wait(build.into_iter().chain(self.look).min())
     }
 
-    /// Whether changes that came during a build are to be waited for before anything is published, given all that came since
-    /// the build before. Who was in a hurry gets what there is.
-    pub(super) fn is_restless(
-        &self,
-        meanwhile: Option<Burst>,
-        noticed: Option<Burst>,
-        now: Instant,
-    ) -> bool {
-        let burst = self.burst(noticed).filter(|_| meanwhile.is_some());
-        burst.is_some_and(|burst| !self.hurried && now < burst.first + self.settle_max)
+    /// Whether what changes during a build is waited for before anything is published, given all changes since the build
+    /// before. Not for ever, and who was in a hurry gets what there is.
+    pub(super) fn is_patient(&self, noticed: Option<Burst>, now: Instant) -> bool {
+        let burst = self.burst(noticed);
+        !self.hurried && burst.is_none_or(|burst| now < burst.first + self.settle_max)
     }
 
     /// Builds again when the tree is quiet.
@@ -107,14 +102,6 @@ impl Agenda {
         self.retry = Some(now);
         self.hurried = true;
         self.held = None;
-    }
-
-    /// Until when a build that begins now is not published if the tree changes meanwhile, and no event tells of it.
-    pub(super) fn patience(&self, now: Instant) -> Instant {
-        if self.hurried {
-            return now;
-        }
-        self.found.map_or(now, |found| found.first) + self.settle_max
     }
 
     /// A build came to its end.
@@ -243,35 +230,22 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_never_holds_still_is_built_in_the_end() {
-        let (mut agenda, start) = agenda();
-        assert_eq!(agenda.patience(start), start + SETTLE_MAX);
-        agenda.differs(start);
-        agenda.differs(start + ms(5_000));
-        assert_eq!(agenda.patience(start + ms(5_000)), start + SETTLE_MAX);
-        agenda.hurry(start + ms(6_000));
-        assert_eq!(agenda.patience(start + ms(6_000)), start + ms(6_000));
-    }
-
-    #[test]
-    fn what_changed_during_a_build_is_waited_for_at_first() {
+    fn what_changes_during_a_build_is_waited_for_at_first() {
         let (mut agenda, start) = agenda();
         let burst = Burst {
             first: start,
             last: start + ms(9_999),
         };
-        let late = Burst {
-            first: burst.last,
-            last: burst.last,
-        };
-        let is_restless = |agenda: &Agenda, meanwhile, milliseconds| {
-            agenda.is_restless(meanwhile, Some(burst), start + ms(milliseconds))
-        };
-        assert!(is_restless(&agenda, Some(late), 9_999));
-        assert!(!is_restless(&agenda, Some(late), 10_000));
-        assert!(!is_restless(&agenda, None, 9_999));
+        assert!(agenda.is_patient(Some(burst), start + ms(9_999)));
+        assert!(!agenda.is_patient(Some(burst), start + ms(10_000)));
+        assert!(agenda.is_patient(None, start + ms(10_000)));
+        agenda.differs(start);
+        assert!(agenda.is_patient(None, start + ms(9_999)));
+        assert!(!agenda.is_patient(None, start + ms(10_000)));
         agenda.hurry(start);
-        assert!(!is_restless(&agenda, Some(late), 9_999));
+        assert!(!agenda.is_patient(Some(burst), start));
+        agenda.done();
+        assert!(agenda.is_patient(Some(burst), start));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod publisher;
 pub mod rebuild;
 pub mod rebuilds;
 mod survey;
+mod worker;
 mod workshop;
 
 use std::sync::{Arc, OnceLock};

@@ -2,7 +2,7 @@
 //!
 //! It begins with what an earlier process served last, builds when the tree has changed and is quiet, and publishes what is
 //! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
-//! that waits for a disk is done in the workshop, on a thread that may wait.
+//! that waits for a disk is done in the workshop, on a thread of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +17,7 @@ use super::agenda::{Agenda, Due};
 use super::build::{BuildError, Source};
 use super::news::News;
 use super::rebuilds::{Ended, Rebuilds};
+use super::worker::Worker;
 use super::workshop::{Asked, Attempt, Draft, Tried, Workshop};
 use crate::artifact::Artifact;
 use crate::config::watch::WatchConfig;
@@ -66,6 +67,7 @@ pub struct Publisher {
     counted: (u64, u64),
     /// `None` while it is at work.
     workshop: Option<Workshop>,
+    worker: Worker,
     /// What is seen to when an artifact was published.
     settling: Option<JoinHandle<bool>>,
     /// An artifact for which that has failed.
@@ -97,6 +99,7 @@ impl Publisher {
             built: 0,
             counted: (0, 0),
             workshop: Some(workshop),
+            worker: Worker::new(),
             settling: None,
             unsettled: None,
             failures: News::default(),
@@ -202,12 +205,14 @@ impl Publisher {
     async fn build(&mut self, shutdown: &CancellationToken) {
         let (began, began_at) = (Instant::now(), SystemTime::now());
         let proof = self.agenda.wants_proof(began);
-        let patience = self.agenda.patience(began);
+        let patient = self
+            .agenda
+            .is_patient(self.changes.since(self.built), began);
         let cancel = shutdown.clone();
         let tried = self.at_work(move |workshop| {
             workshop.build(&Asked {
                 proof,
-                patience,
+                patient,
                 cancelled: &|| cancel.is_cancelled(),
             })
         });
@@ -242,7 +247,7 @@ impl Publisher {
     /// Publishes a build, unless it is of a tree that is changing.
     async fn finish(&mut self, end: &End, draft: Draft) {
         let (meanwhile, all) = (self.changes.since(end.mark), self.changes.since(self.built));
-        if self.agenda.is_restless(meanwhile, all, Instant::now()) {
+        if meanwhile.is_some() && self.agenda.is_patient(all, Instant::now()) {
             debug!("the tree changed during the build: building again when it is quiet");
             self.agenda.postpone();
             self.at_work(move |workshop| workshop.set_aside(draft))
@@ -342,26 +347,22 @@ impl Publisher {
         }
     }
 
-    /// Has something done on a thread that may wait; `None` if it panicked, after which nothing is built any more.
+    /// Has something done on the thread that may wait; `None` if it panicked, after which nothing is built any more.
     async fn at_work<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Workshop) -> T + Send + 'static,
     ) -> Option<T> {
         let mut workshop = self.workshop.take()?;
-        let working = spawn_blocking(move || {
+        let working = self.worker.run(move || {
             let result = work(&mut workshop);
             (workshop, result)
         });
-        match working.await {
-            Ok((workshop, result)) => {
-                self.workshop = Some(workshop);
-                Some(result)
-            }
-            Err(panic) => {
-                error!(%panic, "nothing is built any more");
-                None
-            }
-        }
+        let Some((workshop, result)) = working.await else {
+            error!("nothing is built any more: a build panicked");
+            return None;
+        };
+        self.workshop = Some(workshop);
+        Some(result)
     }
 }
 

@@ -1,8 +1,8 @@
 //! A build that makes use of the one before.
 //!
 //! First the tree is walked. Where few of its files are unknown, these are read, and if the content is what is published
-//! already, that is all: no archive is made for a touch. Otherwise an archive is sealed, from which all is left out that the
-//! previous one can give.
+//! already, that is all: no archive is made for a touch. Otherwise an archive is sealed, with what the previous one can give
+//! taken over from there; one that turns out to hold what is published is dropped.
 
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -30,7 +30,7 @@ pub struct Base {
     pub known: Option<File>,
 }
 
-/// Empty files to write to; the same ones are emptied again when a build begins anew.
+/// New, empty files to write to: a build that begins anew asks for others.
 #[derive(Debug)]
 pub struct Stage {
     /// For the archive.
@@ -125,12 +125,9 @@ fn build_what_is_new(sight: Sight<'_>, base: &Base, stage: &Stage) -> Result<Reb
     let unknown = unknown_bytes(sight.tree, base.known()?);
     let published = base.published_as(&sight.source.options.format());
     let Some(published) = published.filter(|_| unknown <= WORTH_A_LOOK) else {
-        let learnt = Some(new_cache(stage)?);
-        let sealed = seal(sight, base, stage, (base.known()?, learnt))?;
-        return Ok(Rebuilt::Sealed {
-            sealed,
-            learnt: true,
-        });
+        let cache = Some(new_cache(stage)?);
+        let sealed = seal(sight, base, stage, (base.known()?, cache))?;
+        return Ok(unless_published(sealed, true, published));
     };
     let learnt = unknown > 0;
     let mut cache = learnt.then(|| new_cache(stage)).transpose()?;
@@ -144,7 +141,17 @@ fn build_what_is_new(sight: Sight<'_>, base: &Base, stage: &Stage) -> Result<Reb
         return Ok(Rebuilt::Unchanged { revision, learnt });
     }
     let sealed = seal(sight, base, stage, (known, None))?;
-    Ok(Rebuilt::Sealed { sealed, learnt })
+    Ok(unless_published(sealed, learnt, Some(published)))
+}
+
+/// An archive whose content is published already has other times at the most, and is of no use.
+fn unless_published(sealed: Box<Sealed>, learnt: bool, published: Option<Revision>) -> Rebuilt {
+    let revision = sealed.snapshot.revision;
+    if published == Some(revision) {
+        Rebuilt::Unchanged { revision, learnt }
+    } else {
+        Rebuilt::Sealed { sealed, learnt }
+    }
 }
 
 fn seal(

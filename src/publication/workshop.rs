@@ -43,6 +43,7 @@ fn walk_watched(
     watch: &mut Watch,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(Root, Tree), BuildError> {
+    watch.opening();
     let root = source.open()?;
     watch.begin_walk(&root);
     let tree = scan_with(
@@ -82,8 +83,9 @@ pub(super) struct Draft {
 pub(super) struct Asked<'a> {
     /// Whether the tree has to be the one of the last walk.
     pub(super) proof: bool,
-    /// Until when a tree that changes meanwhile is not published, where no event tells of that.
-    pub(super) patience: Instant,
+    /// Whether it has to be the same one after the build, where no event tells that.
+    pub(super) patient: bool,
+    /// Shall it end early?
     pub(super) cancelled: &'a dyn Fn() -> bool,
 }
 
@@ -207,7 +209,7 @@ impl Workshop {
         if self.is_held() || self.changes.holds() != holds {
             return Some(Attempt::Held);
         }
-        let is_patient = self.watch.is_polling() && Instant::now() < asked.patience;
+        let is_patient = self.watch.is_polling() && asked.patient;
         (is_patient && self.look().unwrap_or(true)).then_some(Attempt::Restless)
     }
 
@@ -270,10 +272,13 @@ impl Workshop {
         }
     }
 
-    /// Whether the tree is another one than at the last walk.
+    /// Whether the tree is another one than at the last walk. One that changes under the look is.
     pub(super) fn look(&mut self) -> Result<bool, BuildError> {
         let began = Instant::now();
-        let (_, tree) = walk(&self.source, &|| false)?;
+        let (_, tree) = match walk(&self.source, &|| false) {
+            Err(error) if error.is_transient() => return Ok(true),
+            walked => walked?,
+        };
         let seen = Some(tree.fingerprint());
         self.last_walk = began.elapsed();
         Ok(std::mem::replace(&mut self.seen, seen) != seen)
@@ -354,3 +359,6 @@ fn log(descriptor: &Descriptor, reused: u64, elapsed: Duration) {
         "built"
     );
 }
+
+#[cfg(test)]
+mod tests;

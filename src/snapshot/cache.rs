@@ -291,14 +291,24 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_of_another_boot_is_none() {
-        let mut file = tempfile::tempfile().unwrap();
-        let mut out = HashingWriter::new(file.try_clone().unwrap());
-        out.write_all(b"code-server scan cache 1 another\n")
-            .unwrap();
-        out.write_all(&[0; 4]).unwrap();
-        let sum = out.finish().1;
-        file.write_all(sum.as_bytes()).unwrap();
-        assert!(!is_whole(&mut file));
+    fn a_cache_of_another_version_boot_or_user_is_none() {
+        let check = |head: &str, expected| {
+            let mut file = tempfile::tempfile().unwrap();
+            let mut out = HashingWriter::new(file.try_clone().unwrap());
+            out.write_all(head.as_bytes()).unwrap();
+            out.write_all(&[0; 4]).unwrap();
+            let sum = out.finish().1;
+            file.write_all(sum.as_bytes()).unwrap();
+            assert_eq!(is_whole(&mut file), expected, "{head}");
+        };
+        let boot = boot_id();
+        let other = boot.replace(|letter: char| letter.is_ascii_hexdigit(), "x");
+        let user = rustix::process::geteuid().as_raw();
+        let head =
+            |version, boot: &str, user| format!("code-server scan cache {version} {boot} {user}\n");
+        check(&head(1, &boot, user), true);
+        check(&head(2, &boot, user), false);
+        check(&head(1, &other, user), false);
+        check(&head(1, &boot, user ^ 1), false);
     }
 }

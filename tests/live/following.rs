@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 
-use crate::server::{Setup, found, pause, wait_until};
+use crate::server::{Setup, Stop, found, pause, wait_until};
 
 const PUBLISHED: &str = "codeserver_builds_total{result=\"published\"}";
 const UNCHANGED: &str = "codeserver_builds_total{result=\"unchanged\"}";
@@ -60,8 +62,31 @@ fn a_tree_is_looked_at_in_any_case_after_a_while() {
     ]));
 }
 
+/// Whatever a look finds has changed again by the next one.
 #[test]
-fn a_tree_that_never_holds_still_is_served_all_the_same() {
+fn a_tree_that_never_holds_still_is_served_after_a_while() {
+    let setup = Setup::new(&["--watch", "poll", "--settle", "1h", "--settle-max", "1s"]);
+    setup.write("file", "content");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for count in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                setup.write(&format!("{count}"), "new");
+                pause(Duration::from_millis(5));
+            }
+        });
+        let _stop = Stop(&done);
+        let server = setup.serve();
+        let tag = server.tag();
+        wait_until("the next state of it is served", || server.tag() != tag);
+    });
+}
+
+#[test]
+fn a_file_that_is_written_again_and_again_is_served_again_and_again() {
     for watch in ["inotify", "poll"] {
         let setup = Setup::new(&["--watch", watch, "--settle-max", "1s", "--rescan", "0"]);
         setup.write("busy", "0");

@@ -148,6 +148,12 @@ impl Watch {
         identity(&self.path) != self.root
     }
 
+    /// The path is about to be opened for a walk. If that fails, [`root_changed`](Self::root_changed) tells whether it leads
+    /// elsewhere than now.
+    pub fn opening(&mut self) {
+        self.root = identity(&self.path);
+    }
+
     /// A walk is about to begin beneath this handle, which was opened by the path that is watched. Follows that path anew.
     ///
     /// Read [`Changes::count`] before: if the path leads elsewhere by now, that is a change.

@@ -533,6 +533,11 @@ fn a_root_that_is_not_there_yet_is_noticed_when_it_is() {
     assert_eq!(changes.count(), 0);
     fs::rename(base.path().join("late"), base.path().join("gone")).unwrap();
     assert!(watch.root_changed());
+    // One that was looked for in vain is news no more, until it is back.
+    watch.opening();
+    assert!(!watch.root_changed());
+    fill(&root);
+    assert!(watch.root_changed());
 }
 
 #[test]
@@ -549,6 +554,42 @@ fn a_root_that_is_swapped_while_a_walk_begins_is_a_change() {
     watch.begin_walk(&opened);
     assert!(changes.count() > 1);
     assert!(!watch.is_polling());
+}
+
+#[tokio::test]
+async fn a_directory_that_could_not_be_watched_is_when_it_is_entered_again() {
+    let mut watched = plain();
+    let deep = EntryPath::new(b"late/deep").unwrap();
+    let identity = (0, 1);
+    watched.watch.entering(Some(&deep), identity);
+    watched
+        .counts(|base| fs::create_dir_all(base.join("code/late/deep")).unwrap())
+        .await;
+    watched.watch.entering(Some(&deep), identity);
+    watched
+        .counts(|base| fs::write(base.join("code/late/deep/file"), "x").unwrap())
+        .await;
+}
+
+#[tokio::test]
+async fn the_way_to_the_root_is_watched_anew_when_events_were_lost() {
+    let mut watched = Watched::new("link", |base| {
+        fill(&base.join("code"));
+        symlink("code", base.join("link")).unwrap();
+    });
+    let way = detour(&fs::canonicalize(watched.base.path()).unwrap());
+    let inotify = watched.watch.inotify.as_mut().unwrap();
+    inotify.unwatch(&way).unwrap();
+    let swap = |base: &Path| {
+        symlink("code", base.join("new")).unwrap();
+        fs::rename(base.join("new"), base.join("link")).unwrap();
+    };
+    watched.does_not_count(swap).await;
+    let lost = notify::Error::io(std::io::Error::other("lost"));
+    let effect = lock(&watched.watch.filter).judge(&Err(lost));
+    watched.watch.recorder.record(effect);
+    watched.walk();
+    watched.counts(swap).await;
 }
 
 #[test]
