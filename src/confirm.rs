@@ -10,19 +10,21 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::healthcheck::reachable;
 use crate::config::tree::TreeConfig;
 use crate::config::url::BaseUrl;
-use crate::descriptor::{CODE_REVISION, DESCRIPTOR};
+use crate::descriptor::{CODE_REVISION, DESCRIPTOR, LARGEST_DESCRIPTOR};
 use crate::digest::Revision;
 use crate::exit::Exit;
 use crate::fetch::client::{Client, ClientError, Timeouts};
 use crate::store::{LastBuild, LastResult, ServerRecord};
 
-/// How often the server is asked.
+/// How often its record is read.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often the server is asked though its record says nothing new: each time leaves a line in its log.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long one answer may take: the server is on the same machine.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -87,25 +89,50 @@ pub fn with_rules_of_server(state_dir: &Path, told: TreeConfig) -> io::Result<Tr
     })
 }
 
-/// Waits until the server serves a revision whose tree was put into its place at this time.
+/// A tree that was put into its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// What the server computes for it.
+    pub revision: Revision,
+    /// When that was.
+    pub at: SystemTime,
+    /// What [`served`] gave before.
+    pub before: Option<Revision>,
+}
+
+/// What the server of a state directory serves now; `None` where there is none, or it serves nothing yet.
+pub async fn served(state_dir: &Path) -> Option<Revision> {
+    let record = ServerRecord::read(state_dir).ok().flatten()?;
+    match timeout(ANSWER, ask(&record)).await {
+        Ok(Served::This(revision)) => Some(revision),
+        _ => None,
+    }
+}
+
+/// Waits until the server serves a tree.
 ///
-/// Ends with a failed build that has begun since, with the process of the server, or with the time.
-pub async fn confirm(
-    state_dir: &Path,
-    revision: Revision,
-    since: SystemTime,
-    limit: Duration,
-) -> Confirmed {
+/// Ends with a failed build that has begun since it was put into its place, with the process of the server, or with the
+/// time.
+pub async fn confirm(state_dir: &Path, placed: &Placed, limit: Duration) -> Confirmed {
     let deadline = Instant::now() + limit;
+    let mut asked = None;
     loop {
         let record = ServerRecord::read(state_dir).ok().flatten();
-        let served = match &record {
-            Some(record) => ask(record).await,
-            None => Served::NoServer,
-        };
-        let last = record.and_then(|record| record.last_build);
-        if let Some(confirmed) = decide(served, last.as_ref(), revision, since) {
-            return confirmed;
+        let is_old_news = asked
+            .as_ref()
+            .is_some_and(|(known, at): &(_, Instant)| *known == record && at.elapsed() < ASK_AGAIN);
+        if !is_old_news {
+            let served = match &record {
+                Some(record) => ask(record).await,
+                None => Served::NoServer,
+            };
+            let last = record
+                .as_ref()
+                .and_then(|record| record.last_build.as_ref());
+            if let Some(confirmed) = decide(served, last, placed) {
+                return confirmed;
+            }
+            asked = Some((record, Instant::now()));
         }
         if Instant::now() >= deadline {
             return Confirmed::TimedOut;
@@ -124,21 +151,15 @@ enum Served {
     NoServer,
 }
 
-fn decide(
-    served: Served,
-    last: Option<&LastBuild>,
-    revision: Revision,
-    since: SystemTime,
-) -> Option<Confirmed> {
-    let last = last.filter(|last| last.began >= since);
+fn decide(served: Served, last: Option<&LastBuild>, placed: &Placed) -> Option<Confirmed> {
+    let last = last.filter(|last| last.began >= placed.at);
     match (served, last) {
         (Served::NoServer, _) => Some(Confirmed::NotServed),
-        (Served::This(found), Some(last))
-            if found == revision && last.result == LastResult::Published =>
-        {
-            Some(Confirmed::Served)
-        }
-        (Served::This(found), _) if found == revision => Some(Confirmed::Unchanged),
+        // The record cannot tell which of both it is: it may be from before the last moment, and the answer from after it.
+        (Served::This(found), _) if found == placed.revision => match placed.before {
+            Some(before) if before == found => Some(Confirmed::Unchanged),
+            _ => Some(Confirmed::Served),
+        },
         (_, Some(last)) if last.result == LastResult::Failed => {
             Some(Confirmed::Failed(last.error.clone().unwrap_or_default()))
         }
@@ -160,10 +181,15 @@ async fn ask(record: &ServerRecord) -> Served {
         .get(DESCRIPTOR, HeaderMap::new())
         .await
     {
-        Ok(answer) if answer.status.is_success() => answer
-            .header(CODE_REVISION)
-            .and_then(|revision| revision.parse().ok())
-            .map_or(Served::Nothing, Served::This),
+        Ok(answer) if answer.status.is_success() => {
+            let revision = answer.header(CODE_REVISION);
+            let served = revision
+                .and_then(|revision| revision.parse().ok())
+                .map_or(Served::Nothing, Served::This);
+            // The server's log would tell of a download that was aborted.
+            drop(answer.collect(LARGEST_DESCRIPTOR).await);
+            served
+        }
         Err(ClientError::Refused { .. }) if is_gone(record.pid) => Served::NoServer,
         _ => Served::Nothing,
     }
@@ -188,9 +214,17 @@ mod tests {
         Revision::of_listing(Digest::of(text.as_bytes()))
     }
 
+    fn placed(before: &str) -> Placed {
+        Placed {
+            revision: revision("new"),
+            at: at(100),
+            before: Some(revision(before)),
+        }
+    }
+
     #[test]
     fn only_a_build_that_began_since_counts() {
-        use LastResult::{Failed, Published, Unchanged};
+        use LastResult::{Failed, Published};
         let check = |served: Served, last: Option<(u64, LastResult)>, expected| {
             let last = last.map(|(began, result)| LastBuild {
                 began: at(began),
@@ -198,33 +232,35 @@ mod tests {
                 revision: None,
                 error: Some("why".into()),
             });
-            let found = decide(served, last.as_ref(), revision("new"), at(100));
+            let found = decide(served, last.as_ref(), &placed("old"));
             assert_eq!(found, expected, "{served:?} {last:?}");
         };
         let (new, old) = (Served::This(revision("new")), Served::This(revision("old")));
         check(new, Some((100, Published)), Some(Confirmed::Served));
-        check(new, Some((99, Published)), Some(Confirmed::Unchanged));
-        check(new, Some((100, Unchanged)), Some(Confirmed::Unchanged));
-        check(new, None, Some(Confirmed::Unchanged));
+        check(new, Some((99, Published)), Some(Confirmed::Served));
+        check(new, None, Some(Confirmed::Served));
         check(old, None, None);
         check(old, Some((99, Failed)), None);
         check(old, Some((100, Published)), None);
-        check(
-            old,
-            Some((100, Failed)),
-            Some(Confirmed::Failed("why".into())),
-        );
-        check(
-            Served::Nothing,
-            Some((100, Failed)),
-            Some(Confirmed::Failed("why".into())),
-        );
+        let failed = Some(Confirmed::Failed("why".into()));
+        check(old, Some((100, Failed)), failed.clone());
+        check(Served::Nothing, Some((100, Failed)), failed);
         check(Served::Nothing, None, None);
-        check(
-            Served::NoServer,
-            Some((100, Failed)),
-            Some(Confirmed::NotServed),
-        );
+        let not_served = Some(Confirmed::NotServed);
+        check(Served::NoServer, Some((100, Failed)), not_served);
+    }
+
+    #[test]
+    fn what_was_served_before_is_unchanged_whatever_was_built() {
+        let same = Served::This(revision("new"));
+        let unchanged = Some(Confirmed::Unchanged);
+        assert_eq!(decide(same, None, &placed("new")), unchanged);
+        let before = None;
+        let first = Placed {
+            before,
+            ..placed("new")
+        };
+        assert_eq!(decide(same, None, &first), Some(Confirmed::Served));
     }
 
     #[test]
@@ -257,12 +293,9 @@ mod tests {
     #[tokio::test]
     async fn where_nobody_serves_nobody_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let confirmed = confirm(
-            directory.path(),
-            revision("new"),
-            at(0),
-            Duration::from_mins(10),
-        );
-        assert_eq!(confirmed.await, Confirmed::NotServed);
+        let limit = Duration::from_mins(10);
+        let confirmed = confirm(directory.path(), &placed("old"), limit).await;
+        assert_eq!(confirmed, Confirmed::NotServed);
+        assert_eq!(served(directory.path()).await, None);
     }
 }

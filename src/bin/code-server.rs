@@ -12,7 +12,7 @@ use code_server::config::healthcheck::HealthcheckConfig;
 use code_server::config::ingest::IngestConfig;
 use code_server::config::pack::{PackConfig, Product};
 use code_server::config::serve::ServeConfig;
-use code_server::confirm::{confirm, with_rules_of_server};
+use code_server::confirm::{Placed, confirm, served, with_rules_of_server};
 use code_server::exit::{Exit, Failure};
 use code_server::fetch::client::{Client, Timeouts};
 use code_server::ingest::{End, Feeder, Ingested, Order, feed, ingest};
@@ -74,7 +74,7 @@ fn serve(config: &ServeConfig) -> Result<Exit, Failure> {
         tokio::select! {
             () = &mut serving => {}
             signal = signalled => {
-                info!(exit = signal.code(), "a signal came");
+                info!(signal = signal.code() - Exit::Signal(0).code(), "a signal came");
                 shutdown.cancel();
                 serving.await;
             }
@@ -141,6 +141,7 @@ fn ingest_until_signalled(config: &IngestConfig) -> Result<Exit, Failure> {
     within_runtime(async {
         let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
         let mut signalled = std::pin::pin!(signalled);
+        let before = served(&state_dir).await;
         let (ingested, signal) = match ingest_input(order, signalled.as_mut()).await? {
             Ended::Ingested(ingested, signal) => (ingested, signal),
             Ended::Signalled(signal) => return Ok(signal),
@@ -150,8 +151,13 @@ fn ingest_until_signalled(config: &IngestConfig) -> Result<Exit, Failure> {
         if let Some(signal) = signal {
             return Ok(signal);
         }
+        let placed = Placed {
+            revision: ingested.revision,
+            at: ingested.at,
+            before,
+        };
         let confirmed = tokio::select! {
-            confirmed = confirm(&state_dir, ingested.revision, ingested.at, config.timeout) => confirmed,
+            confirmed = confirm(&state_dir, &placed, config.timeout) => confirmed,
             signal = signalled => return Ok(signal),
         };
         match confirmed.exit() {

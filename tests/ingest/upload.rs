@@ -275,6 +275,9 @@ async fn what_cannot_be_taken_is_told_why() {
     assert!(reply.has("accept-encoding: identity"));
     let reply = server.refused(TOKEN, b"\x28\xb5\x2f\xfd zstd", 415).await;
     assert!(reply.text.contains("zstd"), "{}", reply.text);
+    let text = b"neither a tar nor a tar.gz, and long enough for a header\n".repeat(20);
+    let reply = server.refused(TOKEN, &text, 415).await;
+    assert!(reply.text.contains("something else"), "{}", reply.text);
     let large = gzip(&tar(|tar| file(tar, "large", &vec![0; 5 << 20])));
     let reply = server.refused(TOKEN, &large, 413).await;
     assert!(reply.text.contains("4194304 bytes"), "{}", reply.text);
@@ -297,6 +300,16 @@ async fn what_cannot_be_taken_is_told_why() {
     server.refused(TOKEN, b"", 422).await;
     let nothing = tar(|tar| file(tar, ".env", b"x"));
     server.refused(TOKEN, &nothing, 422).await;
+}
+
+#[tokio::test]
+async fn whoever_sends_all_before_listening_is_answered_too() {
+    let server = Server::patient();
+    // More than the system takes for a server that does not.
+    let large = vec![0x28; 32 << 20];
+    server.refused("", &large, 401).await;
+    let reply = server.refused(TOKEN, &large, 413).await;
+    assert!(reply.text.contains("4194304 bytes"), "{}", reply.text);
 }
 
 #[tokio::test]

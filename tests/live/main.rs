@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod crashing;
 mod following;
 mod holding;
+mod ingesting;
 mod keeping;
 mod roots;
 mod server;

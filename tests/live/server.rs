@@ -249,7 +249,8 @@ impl Drop for Server {
     }
 }
 
-fn parse(answer: &[u8]) -> Option<Reply> {
+/// An answer, if its head is whole.
+pub(crate) fn parse(answer: &[u8]) -> Option<Reply> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&answer[..end]);
     let mut lines = head.split("\r\n");

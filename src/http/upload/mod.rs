@@ -87,7 +87,10 @@ pub(super) async fn put(uploads: Uploads, publication: Publication, request: Req
     match answer {
         Ok(done) => done,
         Err(problem) => {
-            body.read_away().await;
+            let stop = uploads.order.cancel.clone();
+            uploads
+                .tasks
+                .spawn(async move { stop.run_until_cancelled(body.read_away()).await });
             problem.into_response()
         }
     }

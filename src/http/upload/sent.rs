@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use crate::ingest::Feeder;
 
-/// How much of a body is read away behind an answer that was found early: a client that still sends would miss it.
-const READ_AWAY: u64 = 1 << 20;
+/// How much of a body is read away behind an answer that was found early. A client that sends all before it listens would
+/// miss the answer of one who hangs up, and most archives are smaller than this.
+const READ_AWAY: u64 = 64 << 20;
 /// And for how long.
-const READ_AWAY_TIME: Duration = Duration::from_secs(2);
+const READ_AWAY_TIME: Duration = Duration::from_secs(10);
 
 /// A body on its way here.
 pub(super) struct Sent {
@@ -41,6 +42,8 @@ impl Sent {
                 }
                 Ok(None) => break Ok(()),
                 Ok(Some(Err(error))) => {
+                    // Its wrapping says the same once more.
+                    let error = error.into_inner();
                     break Err(io::Error::new(io::ErrorKind::ConnectionAborted, error));
                 }
                 Ok(Some(Ok(frame))) => {
@@ -55,8 +58,8 @@ impl Sent {
         feeder.end(ended).await;
     }
 
-    /// Takes some of what the client still sends: it would not see the answer otherwise.
-    pub(super) async fn read_away(&mut self) {
+    /// Takes some of what the client still sends while it is being answered, and not for ever.
+    pub(super) async fn read_away(mut self) {
         if !self.is_coming {
             return;
         }
