@@ -52,7 +52,7 @@ impl Chance {
     fn bytes(&mut self, length: usize) -> Vec<u8> {
         // Half of it can be compressed.
         let byte = |index: usize| {
-            if index % 2 == 0 {
+            if index.is_multiple_of(2) {
                 self.random.u8(..)
             } else {
                 b'x'
@@ -100,7 +100,7 @@ fn verify(server: &Server, reply: &Reply, history: &[Files]) {
     let listing = server.get(&format!("/revisions/{revision}/code.list"));
     assert_eq!(*revision, Digest::of(&listing.body).to_string());
     let files = unpacked(&reply.body);
-    let known = history.iter().any(|tree| *tree == files);
+    let known = history.contains(&files);
     assert!(known, "no tree had these: {:?}", files.keys());
 }
 

@@ -125,11 +125,11 @@ fn an_ingest_says_what_the_server_makes_of_it() {
         let output = ingest(&setup, &archive(&new));
         check(&output, 0, "served\n");
         assert_eq!(server.files(), new);
-        let served = format!("{}\n", server.get("/code.json").headers["code-revision"]);
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), served);
+        let revision = format!("{}\n", server.get("/code.json").headers["code-revision"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), revision);
         let output = ingest(&setup, &archive(&new));
         check(&output, 0, "unchanged: ");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), served);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), revision);
     }
     // An archive that is sound, and a server that has no place for what it makes of it.
     let artifacts = setup.state.join("artifacts");
