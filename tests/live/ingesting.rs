@@ -119,17 +119,17 @@ fn an_ingest_says_what_the_server_makes_of_it() {
     let setup = open_to_uploads(&["--settle", "10ms", "--rescan", "0"]);
     setup.write("main.py", "print('one')\n");
     let server = setup.serve();
-    // What is served could be told before what came of its build: often enough to be seen.
+    // Archive and record become visible one after the other, and either may be seen first.
     for version in 0..10 {
         let new = small(&version.to_string());
         let output = ingest(&setup, &archive(&new));
         check(&output, 0, "served\n");
         assert_eq!(server.files(), new);
-        let served = format!("{}\n", server.get("/code.json").headers["code-revision"]);
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), served);
+        let revision = format!("{}\n", server.get("/code.json").headers["code-revision"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), revision);
         let output = ingest(&setup, &archive(&new));
         check(&output, 0, "unchanged: ");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), served);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), revision);
     }
     // An archive that is sound, and a server that has no place for what it makes of it.
     let artifacts = setup.state.join("artifacts");
