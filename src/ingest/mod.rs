@@ -199,7 +199,14 @@ fn receive(
     let overhead = order.limits.entries.saturating_mul(OVERHEAD);
     let longest = order.limits.bytes.saturating_add(overhead);
     let received = Tar::open(archive, longest).and_then(|mut tar| {
-        let unpacked = unpack(&mut tar, staged, limits, order.workers, io::sink())?;
+        let unpacked = unpack(&mut tar, staged, limits, order.workers, io::sink());
+        let unpacked = unpacked.map_err(|error| match error {
+            // What it has in place of a header helps nobody.
+            error if tar.is_none(&error) => IngestError::Coding {
+                what: "something else",
+            },
+            error => error.into(),
+        })?;
         tar.finish(order.end)?;
         Ok(unpacked)
     });

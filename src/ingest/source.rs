@@ -9,6 +9,8 @@ use crate::unpack::UnpackError;
 
 /// How many bytes tell what the input is.
 const HEAD: u64 = 8;
+/// A header of a tar, in bytes.
+const HEADER: u64 = 512;
 /// How much may stand behind a tar's end. GNU tar fills a record up, whose largest size is half of this.
 const LARGEST_PADDING: u64 = 2 << 20;
 
@@ -18,6 +20,7 @@ type Whole<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
 /// A tar, read out of whatever it was packed in, and no further than it goes.
 pub(super) struct Tar<R> {
     packed: Packed<R>,
+    limit: u64,
     left: u64,
 }
 
@@ -54,8 +57,14 @@ impl<R: Read> Tar<R> {
         };
         Ok(Self {
             packed,
+            limit,
             left: limit,
         })
+    }
+
+    /// Whether not even the first header was one, so that this is no tar at all.
+    pub(super) fn is_none(&self, error: &UnpackError) -> bool {
+        matches!(error, UnpackError::Malformed(_)) && self.limit - self.left <= HEADER
     }
 
     /// Reads what belongs to the archive behind the tar's own end: a gzip member's last bytes, with the sum that proves it

@@ -147,6 +147,15 @@ impl BuildError {
         )
     }
 
+    /// Whether what was read is sound, and cannot be written.
+    #[must_use]
+    pub fn is_about_the_output(&self) -> bool {
+        matches!(
+            self,
+            Self::Output(_) | Self::Archive(ArchiveError::Write { .. })
+        )
+    }
+
     /// Whether there is no code where it should be, which mounting a volume may mend.
     #[must_use]
     pub fn is_about_the_root(&self) -> bool {

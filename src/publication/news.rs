@@ -23,9 +23,9 @@ impl News {
         is_new
     }
 
-    /// It is over: the same again would be news.
-    pub(super) fn over(&mut self) {
-        self.told = None;
+    /// It is over: the same again would be news. Says whether there was something to be over.
+    pub(super) fn over(&mut self) -> bool {
+        self.told.take().is_some()
     }
 }
 
@@ -42,7 +42,8 @@ mod tests {
         assert!(news.is_new("a", now + OLD + Duration::from_secs(1)));
         assert!(news.is_new("b", now + OLD + Duration::from_secs(1)));
         assert!(!news.is_new("b", now + OLD + Duration::from_secs(1)));
-        news.over();
+        assert!(news.over());
+        assert!(!news.over());
         assert!(news.is_new("b", now + OLD + Duration::from_secs(1)));
     }
 }

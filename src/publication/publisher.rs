@@ -4,6 +4,7 @@
 //! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
 //! that waits for a disk is done in the workshop, on a thread of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -238,8 +239,8 @@ impl Publisher {
             Err(error) if error.is_cancelled() => {}
             Err(error) => {
                 self.is_rootless = error.is_about_the_root();
-                self.failed(&end, counted_as(&error), sentence(&error))
-                    .await;
+                let told = told(&error, self.parts.store.directory());
+                self.failed(&end, counted_as(&error), told).await;
             }
         }
     }
@@ -285,7 +286,10 @@ impl Publisher {
 
     async fn ended(&mut self, end: &End, result: BuildResult, outcome: Result<Revision, String>) {
         self.agenda.done();
-        self.failures.over();
+        // A build that is published is told in any case.
+        if self.failures.over() && result == BuildResult::Unchanged {
+            info!("a build succeeds again, and what is served is what the tree holds");
+        }
         self.is_rootless = false;
         self.note(end, result, outcome).await;
     }
@@ -374,6 +378,16 @@ fn settle_down(store: &Store, retention: Retention, digest: &Digest) -> bool {
     }
     store.retire(&retention, SystemTime::now());
     kept.is_ok()
+}
+
+/// Why a build failed. What cannot be written does not say of itself where that was to be.
+fn told(error: &BuildError, state_dir: &Path) -> String {
+    let sentence = sentence(error);
+    if error.is_about_the_output() {
+        format!("{sentence} (in {})", state_dir.display())
+    } else {
+        sentence
+    }
 }
 
 fn counted_as(error: &BuildError) -> BuildResult {

@@ -100,6 +100,12 @@ impl Store {
         }))
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.layout.directory()
+    }
+
     /// What was served last when the directory was opened, or is to be served by the next start.
     pub fn current(&self) -> Option<Stored> {
         let digest = self.index().current()?;

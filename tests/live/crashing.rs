@@ -1,5 +1,6 @@
 //! Killed at any moment, a server or an ingest leaves what was there before or what was to come, and the next one mends it.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -25,6 +26,8 @@ const FLAGS: [&str; 8] = [
     "--keep-for",
     "0",
 ];
+/// As the flags say.
+const KEPT: usize = 2;
 const KILLS: usize = 50;
 /// The seed of a run that is to be repeated.
 const SEED: &str = "CODE_SERVER_TEST_SEED";
@@ -80,14 +83,21 @@ fn kill(server: Server, setup: &Setup) -> Vec<(PathBuf, File)> {
         .collect()
 }
 
-/// Starts a server again, and sees that it takes up nothing half-done, and serves a tree that was there.
+/// Starts a server again, and sees that it serves a tree that was there.
 fn restart(setup: &Setup, left: &[(PathBuf, File)], history: &[Files]) -> Server {
-    let server = setup.serve();
+    let server = begin_again(setup, left);
+    wait_until("it is ready", || server.get("/readyz").status == 200);
+    verify(&server, &server.get("/code.tar.gz"), history);
+    server
+}
+
+/// Starts a server again, and sees that it has removed what was half-done before it answers.
+fn begin_again(setup: &Setup, left: &[(PathBuf, File)]) -> Server {
+    let server = setup.start();
     for (path, file) in left {
         // Whatever has that name now is another file.
         assert_eq!(file.metadata().unwrap().nlink(), 0, "{}", path.display());
     }
-    verify(&server, &server.get("/code.tar.gz"), history);
     server
 }
 
@@ -100,8 +110,24 @@ fn verify(server: &Server, reply: &Reply, history: &[Files]) {
     let listing = server.get(&format!("/revisions/{revision}/code.list"));
     assert_eq!(*revision, Digest::of(&listing.body).to_string());
     let files = unpacked(&reply.body);
-    let known = history.contains(&files);
-    assert!(known, "no tree had these: {:?}", files.keys());
+    assert!(
+        history.contains(&files),
+        "no tree had these; {} that were there, how many of its files they have otherwise: {:?}",
+        history.len(),
+        history
+            .iter()
+            .map(|tree| differences(tree, &files))
+            .collect::<Vec<_>>()
+    );
+}
+
+/// How many names do not stand for the same in two trees.
+fn differences(one: &Files, other: &Files) -> usize {
+    let names: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    names
+        .iter()
+        .filter(|name| one.get(**name) != other.get(**name))
+        .count()
 }
 
 /// Sees that a server that has nothing to do any more has nothing half-done, and serves all that it says it has.
@@ -110,7 +136,11 @@ fn verify_at_rest(server: &Server, setup: &Setup, history: &[Files]) {
         let mut staged = fs::read_dir(setup.state.join("staging")).unwrap();
         staged.next().is_none()
     });
-    let list: serde_json::Value = serde_json::from_slice(&server.get("/revisions").body).unwrap();
+    let mut list = serde_json::Value::Null;
+    wait_until("only what is to be kept is kept", || {
+        list = serde_json::from_slice(&server.get("/revisions").body).unwrap();
+        list["revisions"].as_array().unwrap().len() <= KEPT
+    });
     for retained in list["revisions"].as_array().unwrap() {
         let revision = retained["revision"].as_str().unwrap();
         let reply = server.get(&format!("/revisions/{revision}/code.tar.gz"));
@@ -169,7 +199,7 @@ fn a_server_that_is_killed_while_it_builds_serves_a_tree_that_was_there() {
         let left = kill(server, &setup);
         assert_eq!(Some(&found(&setup.root)), history.last());
         server = if kills % 5 == 4 {
-            setup.start()
+            begin_again(&setup, &left)
         } else {
             restart(&setup, &left, &history)
         };

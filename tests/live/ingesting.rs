@@ -119,7 +119,7 @@ fn an_ingest_says_what_the_server_makes_of_it() {
     let setup = open_to_uploads(&["--settle", "10ms", "--rescan", "0"]);
     setup.write("main.py", "print('one')\n");
     let server = setup.serve();
-    // What is served could be told before what came of its build: often enough to be seen.
+    // Archive and record become visible one after the other, and either may be seen first.
     for version in 0..10 {
         let new = small(&version.to_string());
         let output = ingest(&setup, &archive(&new));

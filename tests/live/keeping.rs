@@ -140,3 +140,24 @@ fn a_second_server_waits_until_the_first_is_gone() {
     setup.write("file", "two");
     second.wait_for_files(&found(&setup.root));
 }
+
+#[test]
+fn a_state_directory_that_takes_no_more_is_named_and_mended_without_a_restart() {
+    let setup = Setup::new(&FLAGS);
+    setup.write("file", "one");
+    let server = setup.serve();
+    wait_until("it is kept", || setup.state.join("current").exists());
+    let (staging, elsewhere) = (setup.state.join("staging"), setup.state.join("elsewhere"));
+    fs::rename(&staging, &elsewhere).unwrap();
+    let tag = server.tag();
+    setup.write("file", "two");
+    let failure = server.wait_for_event("the build failed");
+    let error = failure["error"].as_str().unwrap();
+    assert!(error.contains(setup.state.to_str().unwrap()), "{error}");
+    assert_eq!(server.tag(), tag);
+    setup.write("file", "one");
+    fs::rename(&elsewhere, &staging).unwrap();
+    server.wait_for_event("a build succeeds again, and what is served is what the tree holds");
+    setup.write("file", "three");
+    server.wait_for_files(&found(&setup.root));
+}
