@@ -142,9 +142,12 @@ fn without_it_each_file_is_one_of_its_two_versions() {
     for tree in &trees {
         assert!(!tree.is_empty());
         for (name, content) in tree {
+            // Git makes a file and then writes to it, and a busy machine may let it rest between for longer than the
+            // 20 ms after which the server waits no more: then the file is one of its versions as far as it was written.
             let is_one = [one, two]
                 .iter()
-                .any(|branch| branch.get(name) == Some(content));
+                .filter_map(|branch| branch.get(name))
+                .any(|version| version.starts_with(content));
             // Git removes a directory when its last file goes.
             assert!(is_one || content == b"<directory>", "{name}");
         }
