@@ -42,6 +42,23 @@ fn a_restart_builds_nothing_if_nothing_has_changed() {
 }
 
 #[test]
+fn what_could_not_be_kept_is_kept_when_that_has_become_possible() {
+    let setup = Setup::new(&["--rescan", "100ms", "--settle", "10ms"]);
+    setup.write("file", "one");
+    let current = setup.state.join("current");
+    let server = setup.start();
+    wait_until("it is kept", || current.is_file());
+    fs::remove_file(&current).unwrap();
+    // No file gets the name of a directory.
+    fs::create_dir_all(current.join("x")).unwrap();
+    setup.write("file", "two");
+    server.wait_for_event("cannot keep what is served for the next start");
+    server.wait_for_files(&found(&setup.root));
+    fs::remove_dir_all(&current).unwrap();
+    wait_until("it is kept", || current.is_file());
+}
+
+#[test]
 fn a_damaged_archive_is_withdrawn_and_built_anew() {
     let setup = Setup::new(&FLAGS);
     setup.write("file", "one".repeat(1000));

@@ -195,3 +195,15 @@ fn what_changes_under_a_build_counts_as_not_built() {
     let tried = shop.build(false, true, |_, _| ());
     assert_eq!(changes.since(tried.mark), None);
 }
+
+#[test]
+fn a_root_that_is_missed_is_looked_for_until_it_is_back() {
+    let mut shop = Shop::new(WatchMode::Inotify);
+    assert!(shop.build(false, true, |_, _| ()).result.is_ok());
+    fs::remove_dir_all(shop.path("")).unwrap();
+    assert!(shop.workshop.root_changed());
+    assert!(shop.build(false, true, |_, _| ()).result.is_err());
+    assert!(!shop.workshop.root_changed());
+    fs::create_dir(shop.path("")).unwrap();
+    assert!(shop.workshop.root_changed());
+}
