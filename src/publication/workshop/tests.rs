@@ -201,9 +201,9 @@ fn a_root_that_is_missed_is_looked_for_until_it_is_back() {
     let mut shop = Shop::new(WatchMode::Inotify);
     assert!(shop.build(false, true, |_, _| ()).result.is_ok());
     fs::remove_dir_all(shop.path("")).unwrap();
-    assert!(shop.workshop.root_changed());
+    assert!(!shop.workshop.has_new_root());
     assert!(shop.build(false, true, |_, _| ()).result.is_err());
-    assert!(!shop.workshop.root_changed());
+    assert!(!shop.workshop.has_new_root());
     fs::create_dir(shop.path("")).unwrap();
-    assert!(shop.workshop.root_changed());
+    assert!(shop.workshop.has_new_root());
 }
