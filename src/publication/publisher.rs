@@ -179,8 +179,9 @@ impl Publisher {
         }
         self.plan_look(now);
         self.settled().await;
-        if let Some(digest) = self.unsettled.take() {
-            self.settle_down(digest);
+        match self.unsettled.take() {
+            Some(digest) => self.settle_down(digest),
+            None => self.retire(),
         }
     }
 
@@ -337,6 +338,15 @@ impl Publisher {
         self.unsettled = Some(digest);
         self.settling = Some(spawn_blocking(move || {
             settle_down(&store, retention, &digest)
+        }));
+    }
+
+    /// Removes what grew old since the last build, or was being downloaded then.
+    fn retire(&mut self) {
+        let (store, retention) = (Arc::clone(&self.parts.store), self.parts.retention);
+        self.settling = Some(spawn_blocking(move || {
+            store.retire(&retention, SystemTime::now());
+            true
         }));
     }
 
