@@ -2,7 +2,7 @@
 //!
 //! It begins with what an earlier process served last, builds when the tree has changed and is quiet, and publishes what is
 //! new. A build that fails, or that the tree changed under, leaves what is served as it is, and is done again later. All
-//! that waits for a disk is done in the [`Workshop`], on a thread of its own.
+//! that waits for a disk is done in the workshop, on a thread of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
