@@ -7,10 +7,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::entry::EntryKind;
+use crate::tree::rules::CODEIGNORE;
 use crate::tree::{LeftOut, Tree};
-
-/// The files whose content decides what belongs.
-const RULES: &[u8] = b".codeignore";
 
 /// What the last walk that came to its end left out by name.
 #[derive(Debug, Default)]
@@ -46,7 +44,8 @@ impl LeftOutNames {
     /// under the name: a rule may be about directories alone. It is asked only for names that were left out, and not
     /// given where nothing appeared.
     pub(super) fn ignore(&mut self, path: &[u8], appeared: Option<&dyn Fn() -> bool>) -> bool {
-        if path == RULES || path.ends_with(b"/.codeignore") {
+        // What is in these decides what belongs.
+        if path.rsplit(|&byte| byte == b'/').next() == Some(CODEIGNORE.as_bytes()) {
             return false;
         }
         let known = [true, false].map(|is_dir| self.hash(path, is_dir));
