@@ -2,7 +2,7 @@
 //!
 //! # The format, version 1
 //!
-//! **tar.** GNU headers, one for each entry in the order of [`EntryPath`], so that what a
+//! **tar.** GNU headers, one for each entry in the order of [`EntryPath`](crate::entry::EntryPath), so that what a
 //! directory holds follows it at once; no entry for the root. Names stand under `./`, those of directories end in `/`;
 //! a name or link target longer than 100 bytes goes into a `././@LongLink` record before. Owner and group are 0 without
 //! names, modes as [`Mode`](crate::entry::Mode) has them, times whole seconds clamped to 0…2³³−1 or one fixed time for
