@@ -113,12 +113,15 @@ impl Publisher {
     ///
     /// A build under way stops at its next entry.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        self.begin().await;
+        // What only reads is not waited for at the end.
+        shutdown.run_until_cancelled(self.begin()).await;
         while !shutdown.is_cancelled() && self.workshop.is_some() {
             let now = Instant::now();
             match self.agenda.due(self.changes.since(self.built), now) {
                 Due::Build => self.build(&shutdown).await,
-                Due::Look => self.look().await,
+                Due::Look => {
+                    shutdown.run_until_cancelled(self.look()).await;
+                }
                 Due::Wait(until) => {
                     shutdown.run_until_cancelled(self.wait(until)).await;
                 }
