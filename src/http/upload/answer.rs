@@ -31,10 +31,10 @@ struct Done {
 pub(super) fn conclude(
     ingested: &Ingested,
     confirmation: Confirmation,
+    before: Option<Revision>,
 ) -> Result<Response, Problem> {
-    let (revision, is_news) = match confirmation {
-        Confirmation::Served(revision) => (revision, true),
-        Confirmation::Unchanged(revision) => (revision, false),
+    let revision = match confirmation {
+        Confirmation::Served(revision) | Confirmation::Unchanged(revision) => revision,
         Confirmation::Failed(reason) => {
             let reason = Escaped(reason.as_bytes());
             let detail = format!("the code is in its place, but could not be built: {reason}");
@@ -48,7 +48,8 @@ pub(super) fn conclude(
     };
     let done = Done {
         revision,
-        changed: ingested.changed && is_news,
+        // A build that an event brought about may have published it before the one that confirms it.
+        changed: ingested.changed && before != Some(revision),
         files: ingested.files,
         bytes: ingested.bytes,
     };

@@ -141,6 +141,8 @@ async fn receive(
         cancel: cancel.clone(),
         ..uploads.order.clone()
     };
+    let before = publication.current();
+    let before = before.map(|artifact| artifact.descriptor().revision);
     let (feeder, feed) = feed(cancel);
     let check = {
         let publication = publication.clone();
@@ -172,7 +174,7 @@ async fn receive(
         confirmation = (uploads.confirm)(ingested.since) => confirmation,
         () = uploads.order.cancel.cancelled() => Confirmation::TimedOut,
     };
-    conclude(&ingested, confirmation)
+    conclude(&ingested, confirmation, before)
 }
 
 fn counted_as(ingested: &Result<Result<Ingested, IngestError>, JoinError>) -> IngestResult {
