@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use http::request::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -22,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 use tracing::field::display;
 use tracing::{debug, info, warn};
 
@@ -51,6 +55,20 @@ pub struct Limits {
     pub max_connections: usize,
     /// From the call to stop until what still runs is cut.
     pub drain_timeout: Duration,
+}
+
+/// The connection that a request came on: an extension of each request.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    peer: SocketAddr,
+}
+
+impl Connection {
+    /// The other end's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
 }
 
 /// Listens on this address, of which the kernel chooses the port if it is 0. Must be called within a tokio runtime.
@@ -136,12 +154,12 @@ impl Server {
         loop {
             let slot = Arc::clone(&self.slots).acquire_owned().await;
             let slot = slot.expect("nobody closes the semaphore");
-            let (stream, _) = accept(|| listener.accept(), &mut burst).await;
-            self.start(stream, slot);
+            let (stream, peer) = accept(|| listener.accept(), &mut burst).await;
+            self.start(stream, peer, slot);
         }
     }
 
-    fn start(&self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         if let Err(error) = configure(&stream, self.limits.stall_timeout) {
             debug!(%error, "connection lost before its first byte");
             return;
@@ -149,7 +167,7 @@ impl Server {
         let conversation = converse(
             self.http.clone(),
             stream,
-            self.router.clone(),
+            (self.router.clone(), Connection { peer }),
             self.shutdown.clone(),
         );
         let cut = self.cut.clone();
@@ -181,10 +199,13 @@ impl Server {
 async fn converse(
     http: http1::Builder,
     stream: TcpStream,
-    router: Router,
+    (router, connection): (Router, Connection),
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
-    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        router.clone().call(request.map(Body::new))
+    });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     if let Some(result) = shutdown.run_until_cancelled(connection.as_mut()).await {
         return result;
