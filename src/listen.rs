@@ -29,6 +29,8 @@ use tower_service::Service;
 use tracing::field::display;
 use tracing::{debug, info, warn};
 
+use crate::metrics::Metrics;
+
 /// How many connections the kernel keeps until they are accepted: a roll-out of that many pods at once is not turned away.
 /// The kernel clamps it to `net.core.somaxconn`, 4096 by default.
 const BACKLOG: u32 = 4096;
@@ -109,9 +111,10 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, limits, shutdown.clone());
+    let server = Server::new(router, limits, metrics, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
     shutdown
         .run_until_cancelled(server.accept_all(listener))
@@ -123,6 +126,7 @@ struct Server {
     http: http1::Builder,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
     /// Says that each connection has to end behind its response.
@@ -132,7 +136,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, limits: Limits, shutdown: CancellationToken) -> Self {
+    fn new(router: Router, limits: Limits, metrics: Metrics, shutdown: CancellationToken) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -142,6 +146,7 @@ impl Server {
             http,
             router,
             limits,
+            metrics,
             slots: Arc::new(Semaphore::new(slots)),
             connections: TaskTracker::new(),
             shutdown,
@@ -170,12 +175,12 @@ impl Server {
             (self.router.clone(), Connection { peer }),
             self.shutdown.clone(),
         );
-        let cut = self.cut.clone();
+        let (cut, counted) = (self.cut.clone(), self.metrics.connection());
         self.connections.spawn(async move {
             if let Some(Err(error)) = cut.run_until_cancelled(conversation).await {
                 report(&error);
             }
-            drop(slot);
+            drop((slot, counted));
         });
     }
 

@@ -71,7 +71,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &[]),
+    ("listen", &["metrics"]),
     (
         "fetch",
         &[
@@ -100,6 +100,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "entry",
             "exit",
             "ingest",
+            "listen",
             "metrics",
             "publication",
             "unpack",

@@ -16,6 +16,7 @@
 
 mod body;
 mod conditional;
+mod exchange;
 mod host;
 mod log;
 mod problem;
@@ -23,6 +24,7 @@ mod range;
 mod resource;
 mod revisions;
 mod token;
+mod trace;
 mod upload;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -42,6 +44,7 @@ use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
+pub use exchange::Exchange;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -56,8 +59,7 @@ pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Upload
     let no_store = HeaderValue::from_static("no-store");
     artifacts(uploads)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(log::log))
-        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
+        .merge(observation(metrics.clone()).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
@@ -68,6 +70,7 @@ pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Upload
             CACHE_CONTROL,
             no_store,
         ))
+        .layer(from_fn_with_state(metrics, log::observe))
         .with_state(publication)
 }
 
@@ -140,7 +143,7 @@ fn retained(
     .into_response()
 }
 
-/// What is asked every few seconds by machines, and so not logged.
+/// What is asked every few seconds by machines.
 fn observation(metrics: Metrics) -> Router<Publication> {
     let metrics = move || {
         let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);
