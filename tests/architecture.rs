@@ -37,7 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
-    ("metrics", &[]),
+    ("metrics", &["telemetry"]),
     ("store", &["artifact", "descriptor", "digest", "entry"]),
     (
         "publication",

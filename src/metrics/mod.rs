@@ -10,7 +10,7 @@
 //! | `build` | artifacts, builds, uploads |
 //! | `requests`, `route` | requests, by names from fixed lists |
 //! | `download` | connections, downloads, bytes |
-//! | `process` | what the kernel knows of this process |
+//! | `process` | what the kernel knows of this process, and what its log lost |
 //! | `text` | how it is written |
 
 mod build;
@@ -29,7 +29,7 @@ use prometheus_client::registry::Registry;
 
 use build::{Artifact, Builds};
 use download::Traffic;
-use process::Process;
+use process::{Log, Process};
 use requests::Requests;
 use text::Registrar;
 
@@ -78,6 +78,7 @@ impl Metrics {
         let collector = Box::new(Arc::clone(&requests));
         new.registry().register_collector(collector);
         let traffic = Traffic::register(&mut new);
+        new.registry().register_collector(Box::new(Log));
         let mut process = Registry::default();
         process.register_collector(Box::new(Process::new()));
         Self(Arc::new(Registered {
@@ -223,6 +224,7 @@ mod tests {
             "downloads_total{result=\"complete\"} 0",
             "downloads_total{result=\"aborted\"} 0",
             "connections_active 0",
+            "log_lines_dropped_total 0",
         ] {
             assert!(has(&metrics, line), "{line} in {}", metrics.encode());
         }

@@ -11,6 +11,8 @@ use prometheus_client::metrics::MetricType;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
+use crate::telemetry;
+
 /// A figure with its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Figure {
@@ -84,6 +86,22 @@ impl Collector for Process {
             }?;
         }
         Ok(())
+    }
+}
+
+/// What this process could not write to its log.
+#[derive(Debug)]
+pub(super) struct Log;
+
+impl Collector for Log {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut dropped = encoder.encode_descriptor(
+            "log_lines_dropped",
+            "Lines of the log that were dropped because nobody read standard error",
+            None,
+            MetricType::Counter,
+        )?;
+        dropped.encode_counter::<NoLabelSet, _, u64>(&telemetry::dropped_lines(), None)
     }
 }
 
