@@ -113,7 +113,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "server",
-        &["config", "exit", "http", "ingest", "listen", "machine", "metrics", "publication", "shutdown", "store", "tree", "unpack"],
+        &[
+            "config",
+            "exit",
+            "http",
+            "ingest",
+            "listen",
+            "machine",
+            "metrics",
+            "publication",
+            "shutdown",
+            "store",
+            "tree",
+            "unpack",
+        ],
     ),
 ];
 

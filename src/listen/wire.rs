@@ -279,3 +279,213 @@ impl AsyncWrite for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use bytes::{Buf, Bytes};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::outgoing::{Connection, Observer};
+    use super::*;
+    use crate::artifact::{Artifact, Part};
+    use crate::descriptor::Descriptor;
+    use crate::digest::{Digest, Revision};
+
+    /// Counts what it is told.
+    #[derive(Default)]
+    struct Count(AtomicU64);
+
+    impl Observer for Count {
+        fn sent(&self, bytes: u64) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// An artifact whose archive is a file with this content.
+    fn artifact(content: &[u8]) -> (Artifact, std::fs::File) {
+        let mut archive = tempfile::tempfile().unwrap();
+        archive.write_all(content).unwrap();
+        let digest = Digest::of(content);
+        let descriptor = Descriptor {
+            format: "1".into(),
+            revision: Revision::of_listing(digest),
+            digest,
+            size: content.len() as u64,
+            uncompressed_size: 0,
+            entries: 0,
+            files: 0,
+            created_at: SystemTime::UNIX_EPOCH,
+            segments: Vec::new(),
+            left_out: std::collections::BTreeMap::new(),
+        };
+        let file = archive.try_clone().unwrap();
+        let listing = tempfile::tempfile().unwrap();
+        let artifact = Artifact::new(descriptor, archive, listing, SystemTime::UNIX_EPOCH);
+        (artifact.unwrap(), file)
+    }
+
+    fn slice(artifact: &Artifact, range: Range<u64>) -> Slice {
+        match artifact.archive().part(range) {
+            Part::Mapped(slice) => slice,
+            Part::Memory(_) => unreachable!("an archive is a file"),
+        }
+    }
+
+    /// Bytes of which no two pieces are alike.
+    fn noise(length: usize) -> Vec<u8> {
+        (0..=250).cycle().take(length).collect()
+    }
+
+    /// A connection: this end's writer with what a handler has of it, and the other end.
+    async fn pair() -> (Wire, Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (other, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, peer) = accepted.unwrap();
+        let outbox = Outbox::default();
+        let wire = Wire::new(Transport::Plain(stream), outbox.clone());
+        (wire, Connection::new(peer, outbox), other.unwrap())
+    }
+
+    /// Writes as the HTTP library does: all that is left at once, each buffer dropped when it was taken.
+    async fn write(wire: &mut Wire, mut buffers: Vec<Bytes>) -> io::Result<()> {
+        while !buffers.is_empty() {
+            let slices: Vec<_> = buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
+            let mut written =
+                std::future::poll_fn(|cx| Pin::new(&mut *wire).poll_write_vectored(cx, &slices))
+                    .await?;
+            drop(slices);
+            buffers.retain_mut(|bytes| {
+                let taken = written.min(bytes.len());
+                bytes.advance(taken);
+                written -= taken;
+                !bytes.is_empty()
+            });
+        }
+        wire.shutdown().await
+    }
+
+    async fn read(mut other: TcpStream) -> Vec<u8> {
+        let mut received = Vec::new();
+        other.read_to_end(&mut received).await.unwrap();
+        received
+    }
+
+    /// What comes of responses that are slices of two artifacts and plain bytes, one behind the other.
+    async fn check(copies: bool) {
+        let content = noise(3_000_000);
+        let ((one, _), (two, _)) = (artifact(&content), artifact(&content[..700_000]));
+        let (mut wire, connection, other) = pair().await;
+        wire.copies = copies;
+        let count = Arc::new(Count::default());
+        let (mut buffers, mut expected) = (Vec::new(), Vec::<u8>::new());
+        for (artifact, range) in [
+            (&one, 0..3_000_000),
+            (&two, 5..6),
+            (&two, 5..6),
+            (&two, 9..9),
+            (&one, 262_143..524_289),
+            (&two, 0..700_000),
+        ] {
+            let head = format!("head of {range:?}");
+            expected.extend(head.as_bytes());
+            let indices =
+                usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            expected.extend(&content[indices]);
+            let observer = Arc::<Count>::clone(&count);
+            buffers.push(Bytes::from(head));
+            buffers.push(connection.body(slice(artifact, range), observer));
+        }
+        let (written, received) = tokio::join!(write(&mut wire, buffers), read(other));
+        written.unwrap();
+        assert!(received == expected, "{} bytes came", received.len());
+        assert_eq!(
+            count.0.load(Ordering::Relaxed),
+            3_000_000 + 2 + 262_146 + 700_000
+        );
+        // What was sent is forgotten.
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    #[tokio::test]
+    async fn slices_and_plain_bytes_come_in_order() {
+        check(false).await;
+    }
+
+    #[tokio::test]
+    async fn where_the_kernel_does_not_send_from_a_file_its_bytes_are_copied() {
+        check(true).await;
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_not_in_memory_are_brought_there_first() {
+        let content = noise(1_000_000);
+        let (artifact, _) = artifact(&content);
+        let (mut wire, connection, other) = pair().await;
+        let whole = slice(&artifact, 0..1_000_000);
+        let start = whole.addresses().as_ptr().addr();
+        wire.paging = Some(Paging {
+            addresses: start..start + 10,
+            work: Box::pin(page_in(whole.clone(), 0..10)),
+        });
+        let body = connection.body(whole, Arc::new(Count::default()));
+        let (written, received) = tokio::join!(write(&mut wire, vec![body]), read(other));
+        written.unwrap();
+        assert!(received == content);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_lost_its_end_ends_the_connection() {
+        for copies in [false, true] {
+            let (artifact, file) = artifact(&noise(600_000));
+            file.set_len(100_000).unwrap();
+            let (mut wire, connection, other) = pair().await;
+            wire.copies = copies;
+            let body = connection.body(slice(&artifact, 0..600_000), Arc::new(Count::default()));
+            let (written, received) = tokio::join!(
+                async move { write(&mut wire, vec![body]).await },
+                read(other)
+            );
+            assert_eq!(written.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+            assert!(received.len() <= 100_000);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_takes_everything_lets_others_go_on() {
+        let (artifact, _) = artifact(&noise(8 << 20));
+        let (mut wire, connection, other) = pair().await;
+        let reading = tokio_util::task::TaskTracker::new().spawn(read(other));
+        let mut body = connection.body(slice(&artifact, 0..8 << 20), Arc::new(Count::default()));
+        let mut longest = 0;
+        let mut unbroken = 0;
+        while !body.is_empty() {
+            std::future::poll_fn(|context| {
+                let buffers = [IoSlice::new(&body)];
+                match Pin::new(&mut wire).poll_write_vectored(context, &buffers) {
+                    Poll::Ready(written) => {
+                        let written = written.unwrap();
+                        body.advance(written);
+                        unbroken += written;
+                        longest = longest.max(unbroken);
+                        Poll::Ready(())
+                    }
+                    Poll::Pending => {
+                        unbroken = 0;
+                        Poll::Pending
+                    }
+                }
+            })
+            .await;
+        }
+        wire.shutdown().await.unwrap();
+        assert_eq!(reading.await.unwrap().len(), 8 << 20);
+        assert!(longest <= FAIR + PIECE, "{longest}");
+    }
+}
