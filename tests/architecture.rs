@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("exit", &["entry"]),
     ("shutdown", &["exit"]),
+    ("machine", &[]),
     ("root", &["entry"]),
     ("config", &["digest", "entry", "exit", "telemetry"]),
     ("listing", &["digest", "entry"]),
@@ -71,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["metrics"]),
+    ("listen", &["artifact", "metrics"]),
     (
         "fetch",
         &[
@@ -118,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "ingest",
             "listen",
+            "machine",
             "metrics",
             "publication",
             "shutdown",

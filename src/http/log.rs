@@ -5,29 +5,27 @@
 //! a fleet that asks every few seconds whether anything has changed shall not fill a log. Probes and metrics have no line.
 //! All of them are counted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::HeaderValue;
 use http::method::Method;
 use http::status::StatusCode;
 use http::uri::Uri;
 use tracing::{debug, warn};
 
-use super::exchange::{Asked, Exchange, Sending, text};
-use super::trace::{TraceParent, X_REQUEST_ID, request_id, traceparent};
+use super::exchange::{Exchange, Origin, text};
+use super::trace::{X_REQUEST_ID, request_id, traceparent};
 use crate::entry::Escaped;
 use crate::listen::Connection;
 use crate::metrics::{self, Metrics, RequestFigures, Route};
 
 /// Counts and logs a request, and names it in its response.
 ///
-/// The [`Exchange`] of a download is an extension of the response.
+/// The [`Exchange`] of a download comes as an extension of the response.
 pub(super) async fn observe(
     State(metrics): State<Metrics>,
     mut request: Request,
@@ -36,7 +34,7 @@ pub(super) async fn observe(
     let pending = Pending::of(metrics, &request);
     if request.method() == Method::PUT {
         // An upload has a line of its own in the log, which names it too.
-        let id = pending.request_id.clone();
+        let id = pending.origin.request_id.clone();
         request.headers_mut().insert(X_REQUEST_ID, id);
     }
     let response = next.run(request).await;
@@ -49,10 +47,7 @@ struct Pending {
     route: Route,
     method: Method,
     uri: Uri,
-    peer: Option<SocketAddr>,
-    began: Instant,
-    request_id: HeaderValue,
-    traceparent: Option<HeaderValue>,
+    origin: Origin,
     asks_to_be_held: bool,
     is_answered: bool,
 }
@@ -65,10 +60,12 @@ impl Pending {
             route: Route::of(request.uri().path()),
             method: request.method().clone(),
             uri: request.uri().clone(),
-            peer: request.extensions().get().map(Connection::peer),
-            began: Instant::now(),
-            request_id: request_id(headers),
-            traceparent: traceparent(headers).cloned(),
+            origin: Origin {
+                peer: request.extensions().get().map(Connection::peer),
+                began: Instant::now(),
+                request_id: request_id(headers),
+                traceparent: traceparent(headers).cloned(),
+            },
             asks_to_be_held: headers.contains_key("prefer"),
             is_answered: false,
         }
@@ -81,12 +78,14 @@ impl Pending {
             route: self.route,
             method: metrics::Method::from(&self.method),
             status: status.as_u16(),
-            elapsed: (!self.asks_to_be_held).then(|| self.began.elapsed()),
+            elapsed: (!self.asks_to_be_held).then(|| self.origin.began.elapsed()),
         });
-        let id = self.request_id.clone();
+        let id = self.origin.request_id.clone();
         response.headers_mut().insert(X_REQUEST_ID, id);
-        if self.is_download(status) {
-            return self.download(response);
+        let exchange: Option<Arc<Exchange>> = response.extensions_mut().remove();
+        if let Some(exchange) = exchange {
+            exchange.tell(self.origin.clone(), &response);
+            return response;
         }
         let bytes = match self.method {
             Method::HEAD => 0,
@@ -97,40 +96,20 @@ impl Pending {
         response
     }
 
-    fn is_download(&self, status: StatusCode) -> bool {
-        self.route.is_archive()
-            && self.method == Method::GET
-            && matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
-    }
-
-    fn download(&self, response: Response) -> Response {
-        let asked = Asked {
-            peer: self.peer,
-            began: self.began,
-            request_id: self.request_id.clone(),
-            traceparent: self.traceparent.clone(),
-        };
-        let exchange = Exchange::begin(self.metrics.clone(), asked, &response);
-        let exchange = Arc::new(exchange);
-        let (mut head, body) = response.into_parts();
-        head.extensions.insert(Arc::clone(&exchange));
-        Response::from_parts(head, Body::new(Sending { body, exchange }))
-    }
-
     /// What the fields are made of is looked at only where somebody wants the line.
     fn log(&self, answer: Option<(StatusCode, u64)>) {
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 $level!(
-                    client = self.peer.map(tracing::field::display),
+                    client = self.origin.peer.map(tracing::field::display),
                     method = %Escaped(self.method.as_str().as_bytes()),
                     path = %Escaped(self.uri.path().as_bytes()),
                     status = answer.map(|(status, _)| status.as_u16()),
                     bytes = answer.map(|(_, bytes)| bytes),
-                    elapsed = ?self.began.elapsed(),
-                    request_id = text(&self.request_id),
-                    trace_id = self.trace().map(|trace| trace.trace_id),
-                    parent_id = self.trace().map(|trace| trace.parent_id),
+                    elapsed = ?self.origin.began.elapsed(),
+                    request_id = text(&self.origin.request_id),
+                    trace_id = self.origin.trace().map(|trace| trace.trace_id),
+                    parent_id = self.origin.trace().map(|trace| trace.parent_id),
                     $message
                 )
             };
@@ -141,10 +120,6 @@ impl Pending {
             Some(_) => line!(debug, "request"),
             None => line!(debug, "request given up"),
         }
-    }
-
-    fn trace(&self) -> Option<TraceParent<'_>> {
-        TraceParent::parse(self.traceparent.as_ref()?.as_bytes())
     }
 }
 

@@ -107,12 +107,6 @@ impl Route {
         )
     }
 
-    /// Whether it is an archive, whose GET is a download.
-    #[must_use]
-    pub fn is_archive(self) -> bool {
-        matches!(self, Self::Archive | Self::RevisionArchive)
-    }
-
     /// What a GET of it is answered with sooner or later, and so counted from zero on.
     pub(super) fn usual_codes(self) -> &'static [u16] {
         match self {
