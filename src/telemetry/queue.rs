@@ -41,7 +41,8 @@ impl Queue {
         let (mut taken, mut told) = (Vec::new(), 0);
         while self.take(&mut taken) {
             if output.write_all(&taken).is_err() {
-                let lines = taken.iter().filter(|&&byte| byte == b'\n').count();
+                // The last one ends with a line feed, too.
+                let lines = taken.split(|&byte| byte == b'\n').count() - 1;
                 self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
             }
             let dropped = self.dropped();
@@ -182,7 +183,7 @@ mod tests {
         log(&queue, "a\n");
         log(&queue, "b\n");
         queue.close(Duration::ZERO);
-        queue.drain(&mut [].as_mut_slice(), |_| {});
+        queue.drain([].as_mut_slice(), |_| {});
         assert_eq!(queue.dropped(), 2);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 
+use tower_service::Service;
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
@@ -265,4 +266,27 @@ async fn nothing_that_a_client_sends_breaks_a_line() {
     server.stop().await;
     // That each line is an object is seen by reading them.
     assert!(lines.requests().len() >= 3);
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_of_a_fault_here_is_a_warning() {
+    let (lines, _logged) = Lines::collect(Level::INFO);
+    let publication = Publication::new();
+    publication.publish(artifact(ARCHIVE, LISTING));
+    let mut router = router(publication, Metrics::new("1"), DOWNLOADS, None);
+    // Without a connection it can send nothing.
+    let request = http::Request::get("/code.json").header("host", "test");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let response = router.call(request).await.unwrap();
+    assert_eq!(response.status(), 500);
+    let requests = lines.requests();
+    let names = ["level", "message", "path", "status"];
+    let expected: [Value; 4] = [
+        "WARN".into(),
+        "request failed".into(),
+        "/code.json".into(),
+        500.into(),
+    ];
+    assert_eq!(members(&requests[0], &names), expected);
+    assert_eq!(requests.len(), 1);
 }
