@@ -73,7 +73,8 @@ pub fn router(
 ) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts(Admission::new(downloads.moving, downloads.waiting), uploads)
+    let admission = Admission::new(downloads.moving, downloads.waiting);
+    artifacts(&admission, uploads)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
         .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
@@ -90,7 +91,7 @@ pub fn router(
         .with_state(publication)
 }
 
-fn artifacts(admission: Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
