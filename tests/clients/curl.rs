@@ -1,5 +1,8 @@
-//! curl: whole, in parts, resumed, and again only if there is something new.
+//! curl: whole, in parts, resumed, again only if there is something new, and the other way.
 
+use std::fs;
+
+use crate::server::wait_until;
 use crate::site::Site;
 
 fn site() -> Option<Site> {
@@ -233,14 +236,71 @@ fn an_offer_of_http_2_is_let_pass() {
 }
 
 #[test]
-fn an_earlier_revision_can_be_had_after_a_change() {
+fn a_download_that_has_begun_ends_with_what_it_began_with() {
     let Some(mut site) = site() else { return };
-    site.run("curl -fsS $URL/code.list | sha256sum | cut -d ' ' -f 1 > revision")
-        .succeeds();
-    let before = site.digest();
+    let before = site.archive().to_vec();
+    let slow = site.start("curl -fsS --limit-rate 2M -o code.tar.gz $ARCHIVE");
+    wait_until("some of it has come", || {
+        fs::metadata(site.path("code.tar.gz")).is_ok_and(|file| file.len() > 0)
+    });
     site.change();
-    let digest = site
-        .run("curl -fsS $URL/revisions/sha256:$(cat revision)/code.tar.gz | sha256sum")
+    site.run("curl -fsS -o changed $ARCHIVE").succeeds();
+    site.assert_whole("changed");
+    slow.end().succeeds();
+    assert!(fs::read(site.path("code.tar.gz")).unwrap() == before);
+}
+
+#[test]
+fn an_earlier_revision_is_resumed_after_a_change() {
+    let Some(mut site) = site() else { return };
+    let revision = site.run("curl -fsS $URL/code.list | sha256sum | cut -d ' ' -f 1");
+    let revision = revision.succeeds();
+    let before = site.archive().to_vec();
+    site.leave_half("code.tar.gz");
+    site.change();
+    site.run(&format!(
+        "curl -fsS -C - -o code.tar.gz $URL/revisions/sha256:{revision}/code.tar.gz"
+    ))
+    .succeeds();
+    assert!(fs::read(site.path("code.tar.gz")).unwrap() == before);
+}
+
+#[test]
+fn a_file_is_uploaded() {
+    let Some(site) = site() else { return };
+    let said = site.run(
+        "mkdir new && echo new > new/main.py && tar czf new.tar.gz -C new .
+        curl -fsS -T new.tar.gz -H \"Authorization: Bearer $TOKEN\" $ARCHIVE",
+    );
+    let said = said.succeeds();
+    assert!(said.contains("\"changed\":true"), "{said}");
+    site.assert_served("new");
+}
+
+#[test]
+fn an_archive_is_uploaded_while_it_is_made() {
+    let Some(site) = site() else { return };
+    site.run(
+        "mkdir new && head -c 3000000 /dev/urandom > new/noise
+        tar cz -C new . | curl -fsS -T - -H \"Authorization: Bearer $TOKEN\" $ARCHIVE",
+    )
+    .succeeds();
+    site.assert_served("new");
+}
+
+#[test]
+fn an_upload_over_something_newer_is_refused() {
+    let Some(mut site) = site() else { return };
+    site.run("curl -fsSI --etag-save tag $ARCHIVE && mkdir new && echo new > new/main.py")
         .succeeds();
-    assert_eq!(digest, format!("{before}  -"));
+    let upload = "tar cz -C new . | curl -sS -T - -o said -w '%{http_code}' -H \"If-Match: $(cat tag)\" \\
+            -H \"Authorization: Bearer $TOKEN\" $ARCHIVE";
+    site.change();
+    assert_eq!(site.run(upload).succeeds(), "412");
+    site.run("curl -fsS -o code.tar.gz $ARCHIVE").succeeds();
+    site.assert_whole("code.tar.gz");
+
+    site.run("curl -fsSI --etag-save tag $ARCHIVE").succeeds();
+    assert_eq!(site.run(upload).succeeds(), "200");
+    site.assert_served("new");
 }

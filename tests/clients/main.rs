@@ -8,6 +8,7 @@
 //! | `$ARCHIVE` | the archive's address |
 //! | `$DIGEST` | its SHA-256, in hex |
 //! | `$HALF` | half of its length |
+//! | `$TOKEN` | allows to upload |
 //!
 //! A test whose client is not installed says so and is skipped, or fails under `CODE_SERVER_TEST_REQUIRE=1`.
 

@@ -9,8 +9,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::server::wait_until;
 use crate::site::{Ended, Site};
 
-/// A proxy that listens on a socket beside the files of the clients. It has three ways:
+/// A proxy that listens on a socket beside the files of the clients. It has four ways:
 ///
+/// - `/passed/`: nothing is kept, and all is as nginx has it by itself, which is to ask by HTTP/1.0;
 /// - `/kept/`: what came once is given out again for an hour;
 /// - `/asked/`: after a second it is asked for again, with its tag;
 /// - `/obeyed/`: it is kept as the server says.
@@ -31,26 +32,31 @@ http {
   proxy_cache_path @/nginx.cache keys_zone=code:1m;
   server {
     listen unix:@/nginx.sock;
-    slice 1m;
-    proxy_set_header Range $slice_range;
-    proxy_set_header Connection '';
-    proxy_http_version 1.1;
-    proxy_cache code;
-    proxy_cache_key $uri$slice_range;
-    add_header X-Cache $upstream_cache_status;
-    location /kept/ {
+    location /passed/ {
       proxy_pass URL/;
-      proxy_ignore_headers Cache-Control;
-      proxy_cache_valid 200 206 1h;
     }
-    location /asked/ {
-      proxy_pass URL/;
-      proxy_ignore_headers Cache-Control;
-      proxy_cache_valid 200 206 1s;
-      proxy_cache_revalidate on;
-    }
-    location /obeyed/ {
-      proxy_pass URL/;
+    location / {
+      slice 1m;
+      proxy_set_header Range $slice_range;
+      proxy_set_header Connection '';
+      proxy_http_version 1.1;
+      proxy_cache code;
+      proxy_cache_key $uri$slice_range;
+      add_header X-Cache $upstream_cache_status;
+      location /kept/ {
+        proxy_pass URL/;
+        proxy_ignore_headers Cache-Control;
+        proxy_cache_valid 200 206 1h;
+      }
+      location /asked/ {
+        proxy_pass URL/;
+        proxy_ignore_headers Cache-Control;
+        proxy_cache_valid 200 206 1s;
+        proxy_cache_revalidate on;
+      }
+      location /obeyed/ {
+        proxy_pass URL/;
+      }
     }
   }
 }
@@ -194,4 +200,20 @@ fn a_cache_that_does_as_the_server_says_never_gives_out_what_is_old() {
     proxy.site.change();
     assert_eq!(proxy.ask("obeyed", "").succeeds(), "200 MISS");
     proxy.site.assert_whole("got");
+}
+
+#[test]
+fn what_is_passed_on_has_its_ranges_and_conditions() {
+    let Some(proxy) = Proxy::new() else { return };
+    assert_eq!(proxy.ask("passed", "").succeeds(), "200");
+    proxy.site.assert_whole("got");
+    let condition = "-H \"If-Range: \\\"$DIGEST\\\"\"";
+    let resumed = proxy.ask("passed", &format!("-r $HALF- {condition}"));
+    assert_eq!(resumed.succeeds(), "206");
+    proxy.site.assert_part("got", proxy.site.half()..);
+    let stale = proxy.ask("passed", "-r $HALF- -H 'If-Range: \"other\"'");
+    assert_eq!(stale.succeeds(), "200");
+    proxy.site.assert_whole("got");
+    let again = proxy.ask("passed", "-H \"If-None-Match: \\\"$DIGEST\\\"\"");
+    assert_eq!(again.succeeds(), "304");
 }

@@ -28,13 +28,15 @@ fn check(script: &str) {
 }
 
 fn check_with_requests(script: &str) {
-    let Some(site) = Site::for_clients(&["python3"]) else {
-        return;
-    };
-    let found = run(&site, "    import requests").status == Some(0);
-    if found || tools::skip(true, "python3 has no module requests") {
+    if let Some(site) = site_with_requests() {
         run(&site, script).succeeds();
     }
+}
+
+fn site_with_requests() -> Option<Site> {
+    let site = Site::for_clients(&["python3"])?;
+    let found = site.run("python3 -c 'import requests'").status == Some(0);
+    (found || tools::skip(true, "python3 has no module requests")).then_some(site)
 }
 
 #[test]
@@ -144,4 +146,26 @@ fn a_session_of_requests_resumes_and_asks_again() {
         assert again.headers['ETag'] == tag
         ",
     );
+}
+
+#[test]
+fn requests_uploads_a_file_and_what_is_made_on_the_way() {
+    let Some(site) = site_with_requests() else {
+        return;
+    };
+    let script = "
+        import requests, subprocess
+        headers = {'Authorization': 'Bearer ' + os.environ['TOKEN']}
+        os.mkdir('new')
+        for content in [b'one', b'two']:
+            with open('new/main.py', 'wb') as file:
+                file.write(content)
+            subprocess.run(['tar', 'czf', 'new.tar.gz', '-C', 'new', '.'], check=True)
+            with open('new.tar.gz', 'rb') as file:
+                data = file if content == b'one' else iter(lambda: file.read(50), b'')
+                response = requests.put(archive, data=data, headers=headers)
+            assert response.status_code == 200 and response.json()['changed'], response.text
+        ";
+    run(&site, script).succeeds();
+    site.assert_served("new");
 }

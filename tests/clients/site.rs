@@ -1,15 +1,16 @@
 //! A server over a tree of several segments, and a directory from which clients are run.
 
+use std::env;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::slice::SliceIndex;
 use std::time::SystemTime;
 
 use code_server::digest::Digest;
 
-use crate::server::{Server, Setup, found, wait_until};
+use crate::server::{Server, Setup, found, unpacked, wait_until};
 use crate::tools;
 
 /// How long a client may take, in seconds: all it does is done in one on an idle machine.
@@ -17,6 +18,7 @@ const TIME_LIMIT: &str = "120";
 /// Files of noise, which no compression makes small, and the length of each.
 const FILES: u64 = 9;
 const FILE_LENGTH: usize = 600_000;
+const TOKEN: &str = "may-upload";
 
 /// A server, what it has now, and a place to put it.
 pub(crate) struct Site {
@@ -32,7 +34,12 @@ impl Site {
         if !tools::installed(clients) {
             return None;
         }
-        let setup = Setup::new(&["--settle", "10ms"]);
+        let mut setup = Setup::new(&["--settle", "10ms"]);
+        let token = setup.parent().join("token");
+        fs::write(&token, TOKEN).unwrap();
+        setup
+            .flags
+            .extend(["--write-token-file".into(), token.into()]);
         for seed in 0..FILES {
             setup.write(&format!("lib/{seed}"), noise(seed));
         }
@@ -52,27 +59,31 @@ impl Site {
 
     /// Runs a line of bash, or some.
     pub(crate) fn run(&self, script: &str) -> Ended {
+        self.start(script).end()
+    }
+
+    /// The same, while something else is done.
+    pub(crate) fn start(&self, script: &str) -> Running {
         let url = self.url();
-        let output = Command::new("timeout")
-            .args([TIME_LIMIT, "bash", "-euo", "pipefail", "-c", script])
+        let mut bash = Command::new("timeout");
+        bash.args([TIME_LIMIT, "bash", "-euo", "pipefail", "-c", script])
             .env_clear()
             // Whoever runs the tests may have a proxy, a language, and files that configure these clients.
-            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", &self.here)
             .env("LC_ALL", "C.UTF-8")
             .env("ARCHIVE", format!("{url}/code.tar.gz"))
             .env("URL", url)
             .env("DIGEST", self.digest())
             .env("HALF", self.half().to_string())
+            .env("TOKEN", TOKEN)
             .current_dir(&self.here)
             .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        Ended {
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Running {
             script: script.to_owned(),
-            status: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            process: bash.spawn().unwrap(),
         }
     }
 
@@ -140,6 +151,13 @@ impl Site {
         );
     }
 
+    /// Asserts that the server has what a directory holds.
+    #[track_caller]
+    pub(crate) fn assert_served(&self, name: &str) {
+        let served = unpacked(&self.server.archive().0.body);
+        assert!(served == found(&self.path(name)), "{:?}", served.keys());
+    }
+
     /// When a file was written last.
     pub(crate) fn modified(&self, name: &str) -> SystemTime {
         fs::metadata(self.path(name)).unwrap().modified().unwrap()
@@ -148,6 +166,29 @@ impl Site {
     /// Half of a file, as it is left where a download broke off.
     pub(crate) fn leave_half(&self, name: &str) {
         fs::write(self.path(name), &self.archive[..self.half()]).unwrap();
+    }
+}
+
+/// A client at work. It ends by itself, at the time limit if not before.
+pub(crate) struct Running {
+    script: String,
+    process: Child,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn end(self) -> Ended {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.process.wait_with_output().unwrap();
+        Ended {
+            script: self.script,
+            status: status.code(),
+            out: String::from_utf8_lossy(&stdout).into_owned(),
+            err: String::from_utf8_lossy(&stderr).into_owned(),
+        }
     }
 }
 

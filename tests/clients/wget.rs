@@ -61,3 +61,14 @@ fn a_spider_finds_what_is_there_and_takes_nothing() {
     site.run("wget -nv --spider $URL/other").ends_with(8);
     assert_eq!(site.run("ls").succeeds(), "");
 }
+
+#[test]
+fn a_file_is_uploaded() {
+    let Some(site) = site() else { return };
+    site.run(
+        "mkdir new && echo new > new/main.py && tar czf new.tar.gz -C new .
+        wget -nv -O said --method=PUT --body-file=new.tar.gz --header=\"Authorization: Bearer $TOKEN\" $ARCHIVE",
+    )
+    .succeeds();
+    site.assert_served("new");
+}

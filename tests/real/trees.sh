@@ -3,7 +3,7 @@
 # tests/real/trees.sh DIR [M] [L] [redbot], by default all of them.
 #
 # M is an installation of Python packages (170 MB), L one of Node.js packages (430 MB). Versions are pinned, in L those of
-# the packages named; no package runs a script of its own; a tree that stands already with these pins is left alone.
+# the packages named; no package of a tree runs a script of its own; what stands already with these pins is left alone.
 # Wants python3 with pip, npm, and their registries.
 set -eu
 
@@ -16,7 +16,6 @@ redbot_packages='babel==2.18.0 brotli==1.2.1 certifi==2026.10.18 cffi==2.1.1 cha
     dnspython==2.9.2 http-sf==1.5.0 httplint==2026.10.4 idna==3.20 jinja2==3.1.6 markdown==3.11.3 markupsafe==3.0.4
     netaddr==1.3.0 pycparser==3.12 redbot==2.7.1 sniffpy==1.0.0 thor==0.17.0 typing_extensions==4.16.0'
 
-# The packages are words without spaces or patterns: they are meant to be split.
 install_python() {
     target=$1
     shift
@@ -24,14 +23,16 @@ install_python() {
         --target "$target" "$@"
 }
 
+# The packages are words without spaces or patterns: they are meant to be split.
 make_M() {
     # shellcheck disable=SC2086
     install_python "$1" $python_packages
 }
 
+# Of sniffpy there is no wheel.
 make_redbot() {
     # shellcheck disable=SC2086
-    install_python "$1" $redbot_packages
+    install_python "$1" --no-binary=sniffpy $redbot_packages
 }
 
 make_L() {
