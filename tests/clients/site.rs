@@ -88,9 +88,12 @@ impl Site {
     }
 
     /// Puts noise of the same length in the place of a file, so that archives can hardly be told apart by their lengths.
+    /// It does so in one step: what is served next is what is served from then on.
     pub(crate) fn change(&mut self) {
         let tag = self.server.tag();
-        self.setup.write("lib/4", noise(FILES));
+        let new = self.setup.parent().join("new");
+        fs::write(&new, noise(FILES)).unwrap();
+        fs::rename(&new, self.setup.path("lib/4")).unwrap();
         wait_until("the change is served", || self.server.tag() != tag);
         self.archive = self.server.archive().0.body;
     }
@@ -110,7 +113,7 @@ impl Site {
         &self.archive
     }
 
-    /// Half of the archive's length, which is in the middle of a segment.
+    /// Half of the archive's length.
     pub(crate) fn half(&self) -> usize {
         self.archive.len() / 2
     }
@@ -163,7 +166,7 @@ impl Site {
         fs::metadata(self.path(name)).unwrap().modified().unwrap()
     }
 
-    /// Half of a file, as it is left where a download broke off.
+    /// Makes a file of the archive's first half, as it is left where a download broke off.
     pub(crate) fn leave_half(&self, name: &str) {
         fs::write(self.path(name), &self.archive[..self.half()]).unwrap();
     }
