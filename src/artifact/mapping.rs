@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_was_paged_in_does_not_wait() {
-        let slice = slice(&[7; 100_000], 0..100_000);
+        let slice = slice(&vec![7; 100_000], 0..100_000);
         slice.page_in(&(0..100_000)).unwrap();
         let waits = slice.would_wait(&(0..100_000));
         // Not every file system can tell; one that can has them in memory now.
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_file_that_lost_its_end_is_an_error_and_no_end() {
-        let slice = slice(&[7; 100_000], 0..100_000);
+        let slice = slice(&vec![7; 100_000], 0..100_000);
         slice.file().set_len(50_000).unwrap();
         for error in [
             slice.page_in(&(0..100_000)).unwrap_err(),

@@ -38,8 +38,9 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     upload: UploadArgs,
 
-    /// How many archives are sent at a time; more downloads wait for their turn
-    #[arg(long, value_name = "N", default_value_t = 4, env = "CODE_SERVER_MAX_DOWNLOADS", value_parser = clap::value_parser!(u32).range(1..))]
+    /// How many archives are sent at a time; more downloads wait for their turn, and get it sooner if the clients are slower
+    /// than the link
+    #[arg(long, value_name = "N", default_value_t = 2, env = "CODE_SERVER_MAX_DOWNLOADS", value_parser = clap::value_parser!(u32).range(1..))]
     max_downloads: u32,
 
     /// How many connections may be open at a time; more of them wait to be accepted [default: one for each 32 KiB of the
@@ -85,7 +86,7 @@ pub struct ServeConfig {
     pub retention: RetentionConfig,
     /// Who may replace what is served, and by how much.
     pub upload: UploadConfig,
-    /// Archives sent at a time.
+    /// Archives sent at a time, where the link limits.
     pub max_downloads: usize,
     /// Connections open at a time; `None`: as many as the machine has memory for.
     pub max_connections: Option<usize>,

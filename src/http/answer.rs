@@ -7,8 +7,7 @@ use http::method::Method;
 use http::request::Parts;
 use http::status::StatusCode;
 
-use super::admission::Admission;
-use super::download;
+use super::download::{self, Gate};
 use super::problem::Problem;
 use super::range::Selection;
 use super::resource::{Resource, Verdict};
@@ -46,7 +45,7 @@ pub(super) async fn answer(
     artifact: &Artifact,
     resource: Resource,
     request: &Asked,
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     let Asked {
         method,
@@ -67,7 +66,7 @@ pub(super) async fn answer(
     if resource != Resource::Archive {
         return response(download::at_once(connection, representation, range));
     }
-    match download::archive(admission, connection, representation, range).await {
+    match download::archive(gate, connection, representation, range).await {
         Ok((body, exchange)) => {
             let mut response = response(body);
             response.extensions_mut().insert(exchange);

@@ -16,6 +16,7 @@ use super::exchange::Exchange;
 use super::problem::Problem;
 use crate::artifact::{Part, Representation};
 use crate::listen::{Connection, Observer};
+use crate::metrics::Metrics;
 
 /// So much of an archive is sent without a turn: who fetches the few segments that changed does not queue behind those who
 /// fetch everything.
@@ -27,6 +28,13 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 /// When those come back who were refused: spread, or they would all come at once.
 const RETRY: std::ops::RangeInclusive<u64> = 2..=10;
+
+/// Where archives wait for their turn, and where they are counted. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    pub(super) admission: Admission,
+    pub(super) metrics: Metrics,
+}
 
 /// What is told of an archive by the connection's writer.
 struct Download {
@@ -54,7 +62,7 @@ impl Observer for Untold {
 ///
 /// Dropping the future leaves the queue.
 pub(super) async fn archive(
-    admission: &Admission,
+    gate: &Gate,
     connection: &Connection,
     archive: &Representation,
     range: Range<u64>,
@@ -63,9 +71,9 @@ pub(super) async fn archive(
     let turn = if length <= SMALL {
         None
     } else {
-        Some(turn(admission).await.map_err(|Refused| busy())?)
+        Some(turn(gate).await.map_err(|Refused| busy())?)
     };
-    let exchange = Arc::new(Exchange::new(admission.metrics().clone(), length));
+    let exchange = Arc::new(Exchange::new(gate.metrics.clone(), length));
     let download = Download {
         turn,
         exchange: Arc::clone(&exchange),
@@ -83,12 +91,21 @@ pub(super) fn at_once(
     body(connection, representation.part(range), Arc::new(Untold))
 }
 
-async fn turn(admission: &Admission) -> Result<Arc<Turn>, Refused> {
-    match admission.try_turn() {
+async fn turn(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+    match gate.admission.try_turn() {
         Some(turn) => Ok(turn),
         // In a box: those who need not wait have no room for it.
-        None => Box::pin(admission.turn(PATIENCE)).await,
+        None => Box::pin(wait(gate)).await,
     }
+}
+
+async fn wait(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+    let _counted = gate.metrics.download_waits();
+    let turn = gate.admission.turn(PATIENCE).await;
+    if turn.is_err() {
+        gate.metrics.download_rejected();
+    }
+    turn
 }
 
 fn body(connection: &Connection, part: Part, observer: Arc<dyn Observer>) -> Body {

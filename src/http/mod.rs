@@ -49,6 +49,7 @@ use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
+use download::Gate;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -75,8 +76,11 @@ pub fn router(
 ) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    let admission = Admission::new(downloads.moving, downloads.waiting, metrics.clone());
-    artifacts(admission, uploads)
+    let gate = Gate {
+        admission: Admission::new(downloads.moving, downloads.waiting),
+        metrics: metrics.clone(),
+    };
+    artifacts(&gate, uploads)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(observation(metrics.clone()).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
@@ -93,21 +97,21 @@ pub fn router(
         .with_state(publication)
 }
 
-fn artifacts(admission: Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(gate: &Gate, mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let gate = admission.clone();
+        let for_current = gate.clone();
         let current = get(
             move |State(publication): State<Publication>, request: Asked| async move {
-                current(&publication, resource, &request, &gate).await
+                current(&publication, resource, &request, &for_current).await
             },
         );
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let gate = admission.clone();
+        let for_retained = gate.clone();
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
@@ -116,7 +120,7 @@ fn artifacts(admission: Admission, mut uploads: Option<Uploads>) -> Router<Publi
                     Ok(Path(revision)) => publication.find(&revision).await,
                     Err(_) => None,
                 };
-                retained(&publication, found, (resource, &request), &gate).await
+                retained(&publication, found, (resource, &request), &for_retained).await
             },
         );
         router = router
@@ -140,10 +144,10 @@ async fn current(
     publication: &Publication,
     resource: Resource,
     request: &Asked,
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     match publication.current() {
-        Some(artifact) => answer(&artifact, resource, request, admission).await,
+        Some(artifact) => answer(&artifact, resource, request, gate).await,
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
             .into_response(),
@@ -156,10 +160,10 @@ async fn retained(
     publication: &Publication,
     found: Option<Arc<Artifact>>,
     (resource, request): (Resource, &Asked),
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     if let Some(artifact) = found {
-        return answer(&artifact, resource, request, admission).await;
+        return answer(&artifact, resource, request, gate).await;
     }
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
     match publication.current() {
