@@ -7,6 +7,7 @@
 
 mod log;
 mod metrics;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,11 +61,15 @@ struct Server {
 
 impl Server {
     fn empty(limits: Limits) -> Self {
+        Self::admitting(DOWNLOADS, limits)
+    }
+
+    fn admitting(downloads: Downloads, limits: Limits) -> Self {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new("1.2.3");
-        let router = router(publication.clone(), metrics.clone(), DOWNLOADS, None);
+        let router = router(publication.clone(), metrics.clone(), downloads, None);
         let address = listener.local_addr().unwrap();
         let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
         Self {
