@@ -105,6 +105,15 @@ pub struct ArtifactFigures {
     pub published: SystemTime,
 }
 
+/// Downloads of archives under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Downloads {
+    /// Those that bytes are sent for.
+    pub running: u64,
+    /// Those that wait for their turn.
+    pub waiting: u64,
+}
+
 /// All metrics of a server. Clones count the same.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Registered>);
@@ -247,6 +256,12 @@ impl Metrics {
     /// An upload ended.
     pub fn ingested(&self, result: IngestResult) {
         self.0.ingests.get_or_create(&result.label()).inc();
+    }
+
+    /// Downloads under way at this moment.
+    #[must_use]
+    pub fn downloads(&self) -> Downloads {
+        Downloads::default()
     }
 
     /// All of them, in Prometheus' text format.

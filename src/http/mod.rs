@@ -6,6 +6,7 @@
 //! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision, if it is retained |
 //! | `/revisions` | what is retained |
 //! | `PUT /code.tar.gz` | an upload that becomes the tree, where a token for that was given |
+//! | `/` | what is served and how it goes: a page, JSON or text |
 //! | `/livez` | whether the process answers |
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
@@ -18,6 +19,7 @@ mod body;
 mod conditional;
 mod host;
 mod log;
+mod page;
 mod problem;
 mod range;
 mod resource;
@@ -54,7 +56,9 @@ const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-ty
 pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
+    let page = page::route(metrics.clone(), uploads.is_some());
     artifacts(uploads)
+        .merge(page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
         .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
