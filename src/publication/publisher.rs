@@ -312,6 +312,7 @@ impl Publisher {
             took,
             result,
             outcome: outcome.clone().map_err(|error| self.places.hidden(&error)),
+            times: 1,
         });
         let build = LastBuild {
             began: end.began_at,

@@ -184,20 +184,16 @@ fn the_page_waits_for_the_first_artifact() {
     let server = setup.start();
     browser.open(&page(&server));
     browser.wait_for_text("#revision", "Nothing is published yet");
-    browser.wait_for_text("#notice", "The last build failed");
-    let notice = browser.text("#notice");
-    assert!(notice.contains("nothing in the root belongs"), "{notice}");
-    assert!(
-        !notice.contains(setup.parent().to_str().unwrap()),
-        "{notice}"
-    );
+    browser.wait_for_text("#verdict", "failed");
+    let verdict = browser.text("#verdict");
+    let parent = setup.parent().to_str().unwrap();
+    assert!(verdict.contains("nothing in the root belongs"), "{verdict}");
+    assert!(!verdict.contains(parent), "{verdict}");
     setup.write("main.py", "1\n");
     wait_until("the first revision is shown", || {
         browser.text("#revision").contains("sha256:")
     });
-    wait_until("no failure is told of any more", || {
-        browser.text("#notice").is_empty()
-    });
+    browser.wait_for_text("#verdict", "published");
     expect_quiet(&browser, &server);
 }
 

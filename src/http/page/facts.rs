@@ -62,6 +62,8 @@ pub(super) struct Build {
     pub(super) revision: Option<Revision>,
     /// Why it failed, in a sentence.
     pub(super) error: Option<String>,
+    /// How often in a row.
+    pub(super) times: u32,
 }
 
 /// Downloads under way.
@@ -129,6 +131,7 @@ impl Build {
             },
             revision,
             error,
+            times: build.times,
         }
     }
 }

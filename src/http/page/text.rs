@@ -116,6 +116,7 @@ impl Text {
 fn line_of(build: &Build, now: SystemTime) -> String {
     let outcome = match (&build.revision, &build.error) {
         (Some(revision), _) => revision.to_string(),
+        (None, Some(error)) if build.times > 1 => format!("{error} ({} times)", build.times),
         (None, Some(error)) => error.clone(),
         (None, None) => String::new(),
     };
