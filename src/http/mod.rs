@@ -58,10 +58,13 @@ pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Upload
     let no_store = HeaderValue::from_static("no-store");
     let page = page::route(metrics.clone(), uploads.is_some());
     artifacts(uploads)
-        .merge(page)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
-        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
+        .merge(
+            observation(metrics)
+                .merge(page)
+                .method_not_allowed_fallback(method_not_allowed),
+        )
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(

@@ -34,7 +34,7 @@ pub(crate) struct Browser {
     port: u16,
     /// `/session/<id>`
     session: String,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -58,9 +58,9 @@ impl Browser {
             driver,
             port,
             session: "/session".into(),
-            _profile: profile,
+            profile,
         };
-        let data = format!("--user-data-dir={}", browser._profile.path().display());
+        let data = format!("--user-data-dir={}", browser.profile.path().display());
         let mut arguments = ARGUMENTS.to_vec();
         arguments.extend([&*data, "--window-size=1280,1000"]);
         let wanted = json!({"capabilities": {"alwaysMatch": {
@@ -225,6 +225,7 @@ fn skip<T>() -> Option<T> {
         "chromedriver is not installed, and CODE_SERVER_TEST_REQUIRE is set"
     );
     // Past the test harness, which keeps to itself what a passing test prints.
-    writeln!(io::stderr(), "skipped: chromedriver is not installed").unwrap();
+    writeln!(io::stderr(), "skipped: chromedriver is not installed")
+        .expect("standard error is open");
     None
 }

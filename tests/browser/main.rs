@@ -132,6 +132,35 @@ fn the_listing_is_opened_directory_by_directory_and_names_stay_text() {
 }
 
 #[test]
+fn a_large_listing_is_shown_in_portions() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let setup = Setup::new(&[]);
+    for number in 0..1000 {
+        setup.write(&format!("many/{number:04}"), "");
+        setup.write(&format!("dir{}/{number:04}", number % 10), "");
+    }
+    let server = setup.serve();
+    browser.open(&page(&server));
+    browser.wait_for_text("#pulse", "Live");
+    browser.run("document.getElementById('tree').scrollIntoView()");
+    browser.wait_for_text("#tree", "many/");
+    let lines = || browser.run("return document.querySelectorAll('#tree li').length");
+    assert_eq!(lines(), json!(11));
+    browser.click("#tree button[data-key=many]");
+    browser.wait_for_text("#tree", "Show 300 more of 1,000");
+    assert_eq!(lines(), json!(11 + 300 + 1));
+    browser.click("#tree .more");
+    browser.wait_for_text("#tree", "0599");
+    browser.run("document.getElementById('filter').focus()");
+    browser.press("999");
+    browser.wait_for_text("#listing-state", "2 of 2,011 entries");
+    assert_eq!(lines(), json!(2));
+    expect_quiet(&browser, &server);
+}
+
+#[test]
 fn all_controls_are_reached_and_worked_by_keyboard() {
     let Some((_setup, server, browser)) = seen(&[]) else {
         return;

@@ -43,7 +43,8 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("words and Base64 are visible ASCII")
 });
 
-/// The route, over what is counted there; `uploads` tells whether an upload can be sent over HTTP.
+/// The route, over what is counted there. An open page asks for the facts every few seconds, so it is not worth a line in
+/// the log; `uploads` tells whether an upload can be sent over HTTP.
 pub(super) fn route(metrics: Metrics, uploads: bool) -> Router<Publication> {
     let show = async move |State(publication): State<Publication>, request: Request| {
         let headers = request.headers();

@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use super::facts::{Build, Current, Facts};
+use crate::descriptor::ARCHIVE;
 use crate::entry::Escaped;
 use crate::http::revisions::Line;
 
@@ -79,27 +80,19 @@ impl Text {
     }
 
     fn commands(&mut self, facts: &Facts, host: &str) {
-        let base = format!("http://{host}");
-        let base = if base.contains('[') {
-            format!("'{base}'")
-        } else {
-            base
-        };
-        let archive = base.strip_suffix('\'').map_or_else(
-            || format!("{base}/code.tar.gz"),
-            |open| format!("{open}/code.tar.gz'"),
-        );
+        let server = quoted(&format!("http://{host}"));
+        let archive = quoted(&format!("http://{host}/{ARCHIVE}"));
         self.0.push('\n');
         self.row(
             "fetch",
             format!("curl -fsS {archive} | tar xz -C DIRECTORY"),
         );
-        self.row("", format!("fetch-init {base} DIRECTORY"));
+        self.row("", format!("fetch-init {server} DIRECTORY"));
         if let Some(current) = &facts.current {
             let revision = current.revision;
             self.row(
                 "pin",
-                format!("fetch-init --revision {revision} {base} DIRECTORY"),
+                format!("fetch-init --revision {revision} {server} DIRECTORY"),
             );
         }
         self.row(
@@ -108,8 +101,17 @@ impl Text {
         );
         if facts.uploads {
             let token = "-H \"Authorization: Bearer $TOKEN\"";
-            self.row("", format!("curl -fsS -T code.tar.gz {token} {archive}"));
+            self.row("", format!("curl -fsS -T {ARCHIVE} {token} {archive}"));
         }
+    }
+}
+
+/// A shell would look for files by the brackets of an IPv6 address.
+fn quoted(url: &str) -> String {
+    if url.contains('[') {
+        format!("'{url}'")
+    } else {
+        url.to_owned()
     }
 }
 
