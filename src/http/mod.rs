@@ -60,11 +60,8 @@ pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Upload
     artifacts(uploads)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
-        .merge(
-            observation(metrics)
-                .merge(page)
-                .method_not_allowed_fallback(method_not_allowed),
-        )
+        .merge(page.method_not_allowed_fallback(method_not_allowed))
+        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(

@@ -216,6 +216,7 @@ fn the_page_waits_for_the_first_artifact() {
     browser.wait_for_text("#verdict", "failed");
     let verdict = browser.text("#verdict");
     let parent = setup.parent().to_str().unwrap();
+    assert!(browser.text("#upload").contains("takes no uploads"));
     assert!(verdict.contains("nothing in the root belongs"), "{verdict}");
     assert!(!verdict.contains(parent), "{verdict}");
     setup.write("main.py", "1\n");
@@ -241,6 +242,30 @@ fn a_server_that_does_not_answer_is_told_of_and_waited_for() {
     wait_until("the page shows another revision", || {
         browser.run(REVISION) != before
     });
+}
+
+#[test]
+fn a_page_that_nobody_sees_asks_for_nothing() {
+    let Some((setup, server, browser)) = seen(&[]) else {
+        return;
+    };
+    let before = browser.run(REVISION);
+    let turn = |hidden: bool| {
+        browser.run(&format!(
+            "Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}});
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+        browser.run("return watching !== null && !watching.signal.aborted")
+    };
+    assert_eq!(turn(true), json!(false));
+    setup.write("main.py", "7\n");
+    wait_until("another revision is served", || {
+        json!(revision(&server)) != before
+    });
+    assert_eq!(browser.run(REVISION), before);
+    assert_eq!(turn(false), json!(true));
+    wait_until("the page shows it", || browser.run(REVISION) != before);
+    expect_quiet(&browser, &server);
 }
 
 #[test]
