@@ -49,6 +49,7 @@ use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
+use page::Ways;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -75,7 +76,11 @@ pub fn router(
 ) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    let page = page::route(metrics.clone(), uploads.is_some());
+    let ways = Ways {
+        uploads: uploads.is_some(),
+        ..Ways::default()
+    };
+    let page = page::route(metrics.clone(), ways);
     let admission = Admission::new(downloads.moving, downloads.waiting);
     artifacts(&admission, uploads)
         .method_not_allowed_fallback(method_not_allowed)

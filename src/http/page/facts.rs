@@ -27,8 +27,20 @@ pub(super) struct Facts {
     /// The last builds, newest first.
     pub(super) builds: Vec<Build>,
     pub(super) downloads: Downloads,
+    #[serde(flatten)]
+    pub(super) ways: Ways,
+}
+
+/// What the commands to fetch and to replace depend on.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(in crate::http) struct Ways {
     /// Whether an upload can be sent over HTTP.
-    pub(super) uploads: bool,
+    pub(in crate::http) uploads: bool,
+    /// Whether only those are answered who know a token.
+    pub(in crate::http) read_token: bool,
+    /// Whether the server speaks HTTPS; a browser knows it by itself.
+    #[serde(skip)]
+    pub(in crate::http) tls: bool,
 }
 
 /// What is served.
@@ -74,7 +86,7 @@ pub(super) struct Downloads {
 }
 
 impl Facts {
-    pub(super) fn gather(publication: &Publication, metrics: &Metrics, uploads: bool) -> Self {
+    pub(super) fn gather(publication: &Publication, metrics: &Metrics, ways: Ways) -> Self {
         let current = publication.current();
         let downloads = metrics.downloads();
         Self {
@@ -87,7 +99,7 @@ impl Facts {
                 running: downloads.running,
                 waiting: downloads.waiting,
             },
-            uploads,
+            ways,
         }
     }
 

@@ -20,6 +20,7 @@ use http::header::{
 };
 
 use self::facts::Facts;
+pub(super) use self::facts::Ways;
 use self::form::Form;
 use crate::digest::Digest;
 use crate::metrics::Metrics;
@@ -44,11 +45,11 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 });
 
 /// The route, over what is counted there. An open page asks for the facts every few seconds, so it is not worth a line in
-/// the log; `uploads` tells whether an upload can be sent over HTTP.
-pub(super) fn route(metrics: Metrics, uploads: bool) -> Router<Publication> {
+/// the log.
+pub(super) fn route(metrics: Metrics, ways: Ways) -> Router<Publication> {
     let show = async move |State(publication): State<Publication>, request: Request| {
         let headers = request.headers();
-        answer(headers, || Facts::gather(&publication, &metrics, uploads))
+        answer(headers, || Facts::gather(&publication, &metrics, ways))
     };
     Router::new().route("/", get(show))
 }

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
-use super::facts::{Build, Current, Facts};
+use super::facts::{Build, Current, Facts, Ways};
 use crate::descriptor::ARCHIVE;
 use crate::entry::Escaped;
 use crate::http::revisions::Line;
@@ -14,6 +14,8 @@ use crate::http::revisions::Line;
 const NAMES: usize = 14;
 /// What stands for the host where the request named none.
 const NO_HOST: &str = "HOST";
+/// How curl is given a token.
+const BEARER: &str = " -H \"Authorization: Bearer $TOKEN\"";
 
 /// Writes the facts; the commands are for this host.
 pub(super) fn write(facts: &Facts, host: Option<&str>) -> String {
@@ -80,28 +82,36 @@ impl Text {
     }
 
     fn commands(&mut self, facts: &Facts, host: &str) {
-        let server = quoted(&format!("http://{host}"));
-        let archive = quoted(&format!("http://{host}/{ARCHIVE}"));
+        let Ways {
+            uploads,
+            read_token,
+            tls,
+        } = facts.ways;
+        let scheme = if tls { "https" } else { "http" };
+        let server = quoted(&format!("{scheme}://{host}"));
+        let archive = quoted(&format!("{scheme}://{host}/{ARCHIVE}"));
+        let (bearer, token) = if read_token {
+            (BEARER, " --token-file FILE")
+        } else {
+            ("", "")
+        };
         self.0.push('\n');
         self.row(
             "fetch",
-            format!("curl -fsS {archive} | tar xz -C DIRECTORY"),
+            format!("curl -fsS{bearer} {archive} | tar xz -C DIRECTORY"),
         );
-        self.row("", format!("fetch-init {server} DIRECTORY"));
+        self.row("", format!("fetch-init{token} {server} DIRECTORY"));
         if let Some(current) = &facts.current {
             let revision = current.revision;
-            self.row(
-                "pin",
-                format!("fetch-init --revision {revision} {server} DIRECTORY"),
-            );
+            let pin = format!("fetch-init{token} --revision {revision} {server} DIRECTORY");
+            self.row("pin", pin);
         }
         self.row(
             "replace",
             "tar cz . | kubectl exec -i deploy/NAME -- /code-server ingest DIRECTORY",
         );
-        if facts.uploads {
-            let token = "-H \"Authorization: Bearer $TOKEN\"";
-            self.row("", format!("curl -fsS -T {ARCHIVE} {token} {archive}"));
+        if uploads {
+            self.row("", format!("curl -fsS -T {ARCHIVE}{BEARER} {archive}"));
         }
     }
 }
@@ -188,6 +198,8 @@ fn human_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::publication::Publication;
 
     #[test]
     fn times_are_told_in_units_that_fit() {
@@ -213,6 +225,46 @@ mod tests {
         check(40_460_000, "38.6 MiB");
         check(3 << 40, "3.0 TiB");
         check(u64::MAX, "16777216.0 TiB");
+    }
+
+    #[test]
+    fn commands_are_those_that_this_server_takes() {
+        let check = |ways, host: &str, expected: &[&str]| {
+            let (publication, metrics) = (Publication::new(), Metrics::new("1"));
+            let text = write(&Facts::gather(&publication, &metrics, ways), Some(host));
+            let lines: Vec<&str> = text
+                .lines()
+                .skip_while(|line| !line.starts_with("fetch"))
+                .collect();
+            let commands: Vec<&str> = lines.iter().map(|line| &line[NAMES..]).collect();
+            assert_eq!(commands, expected);
+        };
+        let kubectl = "tar cz . | kubectl exec -i deploy/NAME -- /code-server ingest DIRECTORY";
+        check(
+            Ways::default(),
+            "[::1]:80",
+            &[
+                "curl -fsS 'http://[::1]:80/code.tar.gz' | tar xz -C DIRECTORY",
+                "fetch-init 'http://[::1]:80' DIRECTORY",
+                kubectl,
+            ],
+        );
+        let ways = Ways {
+            uploads: true,
+            read_token: true,
+            tls: true,
+        };
+        let bearer = "-H \"Authorization: Bearer $TOKEN\"";
+        check(
+            ways,
+            "a",
+            &[
+                &format!("curl -fsS {bearer} https://a/code.tar.gz | tar xz -C DIRECTORY"),
+                "fetch-init --token-file FILE https://a DIRECTORY",
+                kubectl,
+                &format!("curl -fsS -T code.tar.gz {bearer} https://a/code.tar.gz"),
+            ],
+        );
     }
 
     #[test]
