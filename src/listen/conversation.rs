@@ -43,17 +43,23 @@ pub(super) async fn converse(shared: &Shared, stream: TcpStream, peer: SocketAdd
         debug!(%error, "connection lost before its first byte");
         return;
     }
-    let spoken = timeout(shared.header_timeout, stream.readable());
-    match shared.shutdown.run_until_cancelled(spoken).await {
-        Some(Ok(Ok(()))) => {}
-        Some(Ok(Err(error))) => return debug!(%error, "connection lost before its first byte"),
-        Some(Err(_)) => return debug!(%peer, "connection closed: nothing came"),
-        None => return,
+    if !says_something(shared, &stream).await {
+        return;
     }
     let served = Box::pin(serve(shared, Transport::Plain(stream), peer)).await;
     if let Err(error) = served {
         report(&error);
     }
+}
+
+/// Waits for the first byte, which stays to be read. `false` if none comes in time, or before `shutdown`.
+async fn says_something(shared: &Shared, stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    let first = timeout(shared.header_timeout, stream.peek(&mut byte));
+    matches!(
+        shared.shutdown.run_until_cancelled(first).await,
+        Some(Ok(Ok(1)))
+    )
 }
 
 async fn serve(shared: &Shared, transport: Transport, peer: SocketAddr) -> hyper::Result<()> {

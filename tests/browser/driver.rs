@@ -97,6 +97,14 @@ impl Browser {
         self.run(&script).as_str().unwrap().to_owned()
     }
 
+    /// The same without any script in the page.
+    pub(crate) fn visible_text(&self, selector: &str) -> String {
+        let id = self.find(selector);
+        let (status, answer) = self.ask("GET", &format!("/element/{id}/text"), "").unwrap();
+        assert_eq!(status, 200, "{answer}");
+        answer["value"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn wait_for_text(&self, selector: &str, part: &str) {
         let what = format!("{selector} says {part:?}");
         wait_until(&what, || self.text(selector).contains(part));
@@ -104,11 +112,7 @@ impl Browser {
 
     /// Clicks as a person does: what is hidden or covered cannot be clicked.
     pub(crate) fn click(&self, selector: &str) {
-        let element = self.post(
-            "/element",
-            &json!({"using": "css selector", "value": selector}),
-        );
-        let id = element[ELEMENT].as_str().unwrap();
+        let id = self.find(selector);
         self.run(&format!(
             "document.querySelector({}).scrollIntoView({{block: 'center'}});",
             json!(selector)
@@ -164,6 +168,13 @@ impl Browser {
             .unwrap();
         assert!(picture.starts_with(b"\x89PNG"));
         fs::write(directory.join(name).with_extension("png"), picture).unwrap();
+    }
+
+    /// The number of an element in this session.
+    fn find(&self, selector: &str) -> String {
+        let wanted = json!({"using": "css selector", "value": selector});
+        let element = self.post("/element", &wanted);
+        element[ELEMENT].as_str().unwrap().to_owned()
     }
 
     fn post(&self, path: &str, body: &Value) -> Value {

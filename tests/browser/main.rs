@@ -269,6 +269,20 @@ fn a_page_that_nobody_sees_asks_for_nothing() {
 }
 
 #[test]
+fn without_its_script_the_page_says_where_else_to_look() {
+    let Some((_setup, server, browser)) = seen(&[]) else {
+        return;
+    };
+    let disabled = json!({"value": true});
+    browser.cdp("Emulation.setScriptExecutionDisabled", &disabled);
+    browser.open(&page(&server));
+    let text = browser.visible_text("main");
+    assert!(text.contains("curl shows the same facts as text"), "{text}");
+    assert!(!text.contains("Current revision"), "{text}");
+    browser.picture("without-script");
+}
+
+#[test]
 fn the_page_can_be_read_in_any_light_and_width() {
     let Some((setup, server, browser)) = seen(&["--write-token-file", "/dev/null"]) else {
         return;

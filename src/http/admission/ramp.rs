@@ -9,7 +9,7 @@
 const GAIN: u64 = 4;
 /// For so many windows nothing is tried: at first, until the downloads have got up to speed, and after a trial in vain.
 const FIRST_REST: u32 = 1;
-const REST: u32 = 8;
+const REST: u32 = 12;
 
 /// The number of turns, as it follows from what got through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) struct Ramp {
 enum Phase {
     /// Nothing is tried for so many windows more.
     Resting(u32),
+    /// There are twice as many as before, since now: what went into the buffers of the new connections says nothing.
+    Begun { before: u64 },
     /// There are twice as many as before, when so many bytes got through in a window.
     Trying { before: u64 },
 }
@@ -46,13 +48,14 @@ impl Ramp {
     pub(super) fn window(&mut self, bytes: u64) {
         match self.phase {
             Phase::Resting(windows) if windows > 0 => self.phase = Phase::Resting(windows - 1),
+            Phase::Begun { before } => self.phase = Phase::Trying { before },
             Phase::Trying { before } if bytes < before.saturating_add(before / GAIN).max(1) => {
                 self.turns /= 2;
                 self.phase = Phase::Resting(REST);
             }
             Phase::Resting(_) | Phase::Trying { .. } if self.turns <= self.most / 2 => {
                 self.turns *= 2;
-                self.phase = Phase::Trying { before: bytes };
+                self.phase = Phase::Begun { before: bytes };
             }
             Phase::Resting(_) | Phase::Trying { .. } => self.phase = Phase::Resting(REST),
         }
@@ -76,20 +79,32 @@ mod tests {
 
     #[test]
     fn a_full_link_is_tried_now_and_then_and_keeps_its_few_turns() {
-        let turns = turns_after(22, |_| 1_000_000);
-        let mut expected = [2; 22];
-        // After the first rest, and then after each longer one: for a window.
-        expected[1] = 4;
-        expected[11] = 4;
-        expected[21] = 4;
+        let turns = turns_after(32, |_| 1_000_000);
+        let mut expected = [2; 32];
+        // After the first rest, and then after each longer one: for two windows.
+        for trial in [1, 16, 31] {
+            expected[trial..32.min(trial + 2)].fill(4);
+        }
         assert_eq!(turns, expected);
     }
 
     #[test]
     fn slow_clients_get_as_many_turns_as_fill_the_link() {
         // Ten are what the link takes.
-        let turns = turns_after(8, |turns| 1_000_000 * (turns as u64).min(10));
-        assert_eq!(turns, [2, 4, 8, 16, 32, 16, 16, 16]);
+        let turns = turns_after(13, |turns| 1_000_000 * (turns as u64).min(10));
+        assert_eq!(turns, [2, 4, 4, 8, 8, 16, 16, 32, 32, 16, 16, 16, 16]);
+    }
+
+    #[test]
+    fn buffers_that_fill_at_once_are_not_taken_for_a_gain() {
+        let mut ramp = Ramp::new(2, 64);
+        let mut before = ramp.turns();
+        for _ in 0..200 {
+            let fresh = ramp.turns().saturating_sub(before);
+            before = ramp.turns();
+            ramp.window(12_000_000 + 3_000_000 * fresh as u64);
+            assert!(ramp.turns() <= 4);
+        }
     }
 
     #[test]
