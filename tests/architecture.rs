@@ -38,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
-    ("metrics", &[]),
+    ("metrics", &["telemetry"]),
     ("store", &["artifact", "descriptor", "digest", "entry"]),
     (
         "publication",
@@ -72,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["artifact"]),
+    ("listen", &["artifact", "metrics"]),
     (
         "fetch",
         &[

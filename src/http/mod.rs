@@ -20,6 +20,7 @@ mod answer;
 mod body;
 mod conditional;
 mod download;
+mod exchange;
 mod host;
 mod log;
 mod page;
@@ -28,6 +29,7 @@ mod range;
 mod resource;
 mod revisions;
 mod token;
+mod trace;
 mod upload;
 
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -49,6 +51,7 @@ use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
+use download::Gate;
 use page::Ways;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -81,12 +84,14 @@ pub fn router(
         ..Ways::default()
     };
     let page = page::route(metrics.clone(), ways);
-    let admission = Admission::new(downloads.moving, downloads.waiting);
-    artifacts(&admission, uploads)
+    let gate = Gate {
+        admission: Admission::new(downloads.moving, downloads.waiting),
+        metrics: metrics.clone(),
+    };
+    artifacts(&gate, uploads)
+        .merge(page)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(log::log))
-        .merge(page.method_not_allowed_fallback(method_not_allowed))
-        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
+        .merge(observation(metrics.clone()).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
@@ -97,24 +102,25 @@ pub fn router(
             CACHE_CONTROL,
             no_store,
         ))
+        .layer(from_fn_with_state(metrics, log::observe))
         .with_state(publication)
 }
 
-fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(gate: &Gate, mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let gate = admission.clone();
+        let for_current = gate.clone();
         let current = get(
             move |State(publication): State<Publication>, request: Asked| async move {
-                current(&publication, resource, &request, &gate).await
+                current(&publication, resource, &request, &for_current).await
             },
         );
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let gate = admission.clone();
+        let for_retained = gate.clone();
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
@@ -123,7 +129,7 @@ fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publ
                     Ok(Path(revision)) => publication.find(&revision).await,
                     Err(_) => None,
                 };
-                retained(&publication, found, (resource, &request), &gate).await
+                retained(&publication, found, (resource, &request), &for_retained).await
             },
         );
         router = router
@@ -147,10 +153,10 @@ async fn current(
     publication: &Publication,
     resource: Resource,
     request: &Asked,
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     match publication.current() {
-        Some(artifact) => answer(&artifact, resource, request, admission).await,
+        Some(artifact) => answer(&artifact, resource, request, gate).await,
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
             .into_response(),
@@ -163,10 +169,10 @@ async fn retained(
     publication: &Publication,
     found: Option<Arc<Artifact>>,
     (resource, request): (Resource, &Asked),
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     if let Some(artifact) = found {
-        return answer(&artifact, resource, request, admission).await;
+        return answer(&artifact, resource, request, gate).await;
     }
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
     match publication.current() {
@@ -176,7 +182,7 @@ async fn retained(
     .into_response()
 }
 
-/// What is asked every few seconds by machines, and so not logged.
+/// What is asked every few seconds by machines.
 fn observation(metrics: Metrics) -> Router<Publication> {
     let metrics = move || {
         let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);

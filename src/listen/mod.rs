@@ -29,6 +29,8 @@ use accept::{Burst, accept};
 use conversation::{Shared, converse};
 pub use outgoing::{Connection, Observer};
 
+use crate::metrics::Metrics;
+
 /// How many connections the kernel keeps until they are accepted: a roll-out of that many pods at once is not turned away.
 /// The kernel clamps it to `net.core.somaxconn`, 4096 by default.
 const BACKLOG: u32 = 4096;
@@ -89,9 +91,10 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, &limits, shutdown.clone());
+    let server = Server::new(router, &limits, metrics, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
     shutdown
         .run_until_cancelled(server.accept_all(listener))
@@ -101,6 +104,7 @@ pub async fn serve(
 
 struct Server {
     shared: Arc<Shared>,
+    metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
     drain_timeout: Duration,
@@ -109,7 +113,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, limits: &Limits, shutdown: CancellationToken) -> Self {
+    fn new(router: Router, limits: &Limits, metrics: Metrics, shutdown: CancellationToken) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -123,6 +127,7 @@ impl Server {
                 stall_timeout: limits.stall_timeout,
                 shutdown,
             }),
+            metrics,
             slots: Arc::new(Semaphore::new(slots)),
             connections: TaskTracker::new(),
             drain_timeout: limits.drain_timeout,
@@ -142,10 +147,11 @@ impl Server {
 
     fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let (shared, cut) = (Arc::clone(&self.shared), self.cut.clone());
+        let counted = self.metrics.connection();
         self.connections.spawn(async move {
             cut.run_until_cancelled(converse(&shared, stream, peer))
                 .await;
-            drop(slot);
+            drop((slot, counted));
         });
     }
 

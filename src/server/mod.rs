@@ -185,6 +185,7 @@ impl Server {
         }
         let stop = shutdown.clone();
         let limits = self.limits.clone();
+        let told = metrics.clone();
         tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
         tasks.spawn(async move {
             let taking = take(self.store, &self.state_dir);
@@ -207,13 +208,13 @@ impl Server {
                 rebuilds,
                 watch: self.watch,
                 retention: self.retention,
-                metrics,
+                metrics: told,
                 record,
             });
             publisher.run(stop).await;
             store.retract();
         });
-        listen::serve(listener, router, limits, shutdown).await;
+        listen::serve(listener, router, limits, metrics, shutdown).await;
         tasks.close();
         tasks.wait().await;
         info!("ended");

@@ -7,6 +7,7 @@ mod following;
 mod holding;
 mod ingesting;
 mod keeping;
+mod logging;
 mod roots;
 mod server;
 mod tearing;

@@ -44,8 +44,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).expect("words and Base64 are visible ASCII")
 });
 
-/// The route, over what is counted there. An open page asks for the facts every few seconds, so it is not worth a line in
-/// the log.
+/// The route, over what is counted there.
 pub(super) fn route(metrics: Metrics, ways: Ways) -> Router<Publication> {
     let show = async move |State(publication): State<Publication>, request: Request| {
         let headers = request.headers();
