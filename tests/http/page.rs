@@ -153,3 +153,18 @@ async fn there_is_a_page_before_the_first_artifact() {
     assert!(!text.contains("--revision"), "{text}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_download_that_runs_is_told_of() {
+    let server = Server::of(&large_archive(), LIMITS);
+    let client = Client::begin_download(&server).await;
+    let facts: Value = serde_json::from_slice(&server.get("/", PROGRAM).await.body).unwrap();
+    assert_eq!(facts["downloads"]["running"], 1);
+    let text = String::from_utf8(server.get("/", CURL).await.body).unwrap();
+    assert!(
+        text.contains("downloads     1 running, 0 waiting\n"),
+        "{text}"
+    );
+    drop(client);
+    server.stop().await;
+}
