@@ -6,6 +6,7 @@
 //! | `/revisions/sha256:<hex>/code.{tar.gz,json,list}` | the artifact of that revision, if it is retained |
 //! | `/revisions` | what is retained |
 //! | `PUT /code.tar.gz` | an upload that becomes the tree, where a token for that was given |
+//! | `/` | what is served and how it goes: a page, JSON or text |
 //! | `/livez` | whether the process answers |
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
@@ -22,6 +23,7 @@ mod download;
 mod exchange;
 mod host;
 mod log;
+mod page;
 mod problem;
 mod range;
 mod resource;
@@ -50,6 +52,7 @@ use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
 use download::Gate;
+use page::Ways;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -76,11 +79,17 @@ pub fn router(
 ) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
+    let ways = Ways {
+        uploads: uploads.is_some(),
+        ..Ways::default()
+    };
+    let page = page::route(metrics.clone(), ways);
     let gate = Gate {
         admission: Admission::new(downloads.moving, downloads.waiting),
         metrics: metrics.clone(),
     };
     artifacts(&gate, uploads)
+        .merge(page)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(observation(metrics.clone()).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)

@@ -5,8 +5,10 @@
 
 mod agenda;
 pub mod build;
+mod history;
 mod hold;
 mod news;
+pub mod places;
 pub mod publisher;
 pub mod rebuild;
 pub mod rebuilds;
@@ -22,12 +24,15 @@ use tokio::task::spawn_blocking;
 use crate::artifact::Artifact;
 use crate::digest::{Digest, Revision};
 use crate::store::{Retained, Store};
+use history::History;
+pub use history::PastBuild;
 
 /// The place where the current artifact is put and found. Clones are the same place.
 #[derive(Clone, Debug)]
 pub struct Publication {
     current: watch::Sender<Option<Arc<Artifact>>>,
     store: Arc<OnceLock<Arc<Store>>>,
+    history: Arc<History>,
 }
 
 impl Publication {
@@ -37,6 +42,7 @@ impl Publication {
         Self {
             current: watch::Sender::new(None),
             store: Arc::default(),
+            history: Arc::default(),
         }
     }
 
@@ -70,6 +76,17 @@ impl Publication {
         }
         let found = spawn_blocking(move || store.find(&revision)).await;
         found.ok().flatten()
+    }
+
+    /// Remembers a build that came to its end.
+    pub fn note(&self, build: PastBuild) {
+        self.history.add(build);
+    }
+
+    /// The last builds, newest first; at most 20 of them.
+    #[must_use]
+    pub fn builds(&self) -> Vec<PastBuild> {
+        self.history.builds()
     }
 
     /// What can be served, newest published first; the current artifact is among it.

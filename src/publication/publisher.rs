@@ -13,13 +13,14 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::Publication;
 use super::agenda::{Agenda, Due};
 use super::build::{BuildError, Source};
 use super::news::News;
+use super::places::Places;
 use super::rebuilds::{Ended, Rebuilds};
 use super::worker::Worker;
 use super::workshop::{Asked, Attempt, Draft, Tried, Workshop};
+use super::{PastBuild, Publication};
 use crate::artifact::Artifact;
 use crate::config::watch::WatchConfig;
 use crate::digest::{Digest, Revision};
@@ -73,6 +74,8 @@ pub struct Publisher {
     settling: Option<JoinHandle<bool>>,
     /// An artifact for which that has failed.
     unsettled: Option<Digest>,
+    /// What the history of builds does not tell.
+    places: Places,
     /// The failures that were told.
     failures: News,
     /// Whether the root is missing, or has nothing in it.
@@ -103,6 +106,7 @@ impl Publisher {
             worker: Worker::new(),
             settling: None,
             unsettled: None,
+            places: Places::new(&parts.source.root, parts.store.directory()),
             failures: News::default(),
             is_rootless: false,
             parts,
@@ -301,7 +305,15 @@ impl Publisher {
     /// Tells everybody who wants to know how a build ended.
     async fn note(&mut self, end: &End, result: BuildResult, outcome: Result<Revision, String>) {
         self.built = end.mark;
-        self.parts.metrics.built(result, end.began.elapsed());
+        let took = end.began.elapsed();
+        self.parts.metrics.built(result, took);
+        self.parts.publication.note(PastBuild {
+            began: end.began_at,
+            took,
+            result,
+            outcome: outcome.clone().map_err(|error| self.places.hidden(&error)),
+            times: 1,
+        });
         let build = LastBuild {
             began: end.began_at,
             result: match result {

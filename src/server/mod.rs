@@ -28,6 +28,7 @@ use crate::machine;
 use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
+use crate::publication::places::Places;
 use crate::publication::publisher::{Parts, Publisher};
 use crate::publication::rebuilds::Rebuilds;
 use crate::shutdown::hangups;
@@ -167,8 +168,7 @@ impl Server {
             stall_timeout: self.limits.stall_timeout,
             confirm: confirm_by(
                 rebuilds.clone(),
-                self.source.root.clone(),
-                self.state_dir.clone(),
+                Places::new(&self.source.root, &self.state_dir),
             ),
             metrics: metrics.clone(),
             tasks: tasks.clone(),

@@ -1,7 +1,6 @@
 //! What an upload may do, and how it is told that its code is served.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::serve::ServeConfig;
 use crate::http::{Confirm, Confirmation, TokenFile};
 use crate::ingest::{End, Order};
+use crate::publication::places::Places;
 use crate::publication::rebuilds::Rebuilds;
 use crate::store::{LastBuild, LastResult};
 use crate::unpack;
@@ -49,59 +49,23 @@ impl Upload {
 }
 
 /// Has the publisher build what was uploaded, and tells what became of it.
-pub(super) fn confirm_by(rebuilds: Rebuilds, root: PathBuf, state_dir: PathBuf) -> Confirm {
+pub(super) fn confirm_by(rebuilds: Rebuilds, places: Places) -> Confirm {
     Arc::new(move |since| {
         let rebuilds = rebuilds.clone();
-        let paths = [
-            (root.clone(), "the root"),
-            (state_dir.clone(), "the state directory"),
-        ];
+        let places = places.clone();
         Box::pin(async move {
             match rebuilds.build_since(since, CONFIRM_TIMEOUT).await {
-                Some(ended) => told(ended.build, &paths),
+                Some(ended) => told(ended.build, &places),
                 None => Confirmation::TimedOut,
             }
         })
     })
 }
 
-fn told(build: LastBuild, paths: &[(PathBuf, &str)]) -> Confirmation {
+fn told(build: LastBuild, places: &Places) -> Confirmation {
     match (build.result, build.revision) {
         (LastResult::Published, Some(revision)) => Confirmation::Served(revision),
         (LastResult::Unchanged, Some(revision)) => Confirmation::Unchanged(revision),
-        _ => Confirmation::Failed(without_paths(&build.error.unwrap_or_default(), paths)),
-    }
-}
-
-/// A sentence for a client, who need not know where things lie on the server.
-fn without_paths(sentence: &str, paths: &[(PathBuf, &str)]) -> String {
-    let name = |text: String, (path, name): &(PathBuf, &str)| text.replace(&shown(path), name);
-    paths.iter().fold(sentence.to_owned(), name)
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_is_not_told_where_things_lie() {
-        let paths = [
-            ("/data/code".into(), "the root"),
-            ("/state".into(), "the state directory"),
-        ];
-        let check = |sentence, expected| assert_eq!(without_paths(sentence, &paths), expected);
-        check(
-            "nothing in /data/code belongs",
-            "nothing in the root belongs",
-        );
-        check(
-            "cannot use /state/artifacts: full",
-            "cannot use the state directory/artifacts: full",
-        );
-        check("a/b changed", "a/b changed");
+        _ => Confirmation::Failed(places.hidden(&build.error.unwrap_or_default())),
     }
 }
