@@ -16,6 +16,7 @@
 //! | [`exit`], [`telemetry`], [`metrics`], [`shutdown`] | exit codes, logs, what is counted, the signals that a program takes |
 //! | [`config`] | arguments as typed, and the configuration decided from them |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
+//! | [`reread`] | small files, read again when they change |
 //! | [`root`] | one handle on a directory, and every access beneath it |
 //! | [`tree`] | the live directory as found, what of it belongs, and that it may have changed |
 //! | [`snapshot`], [`listing`] | what it holds: contents read untorn, their digests, the revision |
@@ -61,6 +62,7 @@ pub mod metrics;
 pub mod ordered;
 pub mod pack;
 pub mod publication;
+pub mod reread;
 pub mod root;
 pub mod server;
 pub mod shutdown;

@@ -16,6 +16,7 @@
 
 mod body;
 mod conditional;
+mod guard;
 mod host;
 mod log;
 mod problem;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -42,6 +43,7 @@ use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
+pub use guard::Guard;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -50,15 +52,55 @@ pub use upload::{Confirm, Confirmation, Uploads};
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
-/// All routes over what is published there and what is counted, and one to replace what is published.
+/// Who may ask, and for what there is a port of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// `None` where everybody may read.
+    pub guard: Option<Guard>,
+    /// Whether probes and metrics are asked for elsewhere, by [`observation_router`]: they are unknown here then.
+    pub observed_elsewhere: bool,
+}
+
+/// All routes over what is published there and what is counted, and one to replace what is published; for everybody.
 pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
+    router_for(Access::default(), publication, metrics, uploads)
+}
+
+/// The same for those who may ask.
+///
+/// A guard comes before anything else that is said of a request, but not before probes and metrics.
+pub fn router_for(
+    access: Access,
+    publication: Publication,
+    metrics: Metrics,
+    uploads: Option<Uploads>,
+) -> Router {
+    let mut router = artifacts(uploads)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found);
+    if let Some(guard) = access.guard {
+        router = router.layer(from_fn_with_state(guard, guard::require));
+    }
+    router = router.layer(from_fn(log::log));
+    if !access.observed_elsewhere {
+        router = router.merge(observation(metrics).method_not_allowed_fallback(method_not_allowed));
+    }
+    complete(router, publication)
+}
+
+/// Probes and metrics alone, for everybody.
+pub fn observation_router(publication: Publication, metrics: Metrics) -> Router {
+    let router = observation(metrics)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found);
+    complete(router, publication)
+}
+
+/// What holds for each answer.
+fn complete(router: Router<Publication>, publication: Publication) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts(uploads)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(log::log))
-        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
-        .fallback(not_found)
+    router
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
             X_CONTENT_TYPE_OPTIONS,
