@@ -72,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &[]),
+    ("listen", &["exit", "reread"]),
     (
         "fetch",
         &[

@@ -4,6 +4,8 @@
 //! and so long to finish when the server stops. No more connections are accepted than the limit allows; the others wait
 //! in the kernel's backlog, where they cost this process nothing.
 
+pub mod tls;
+
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,9 +22,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -46,7 +50,7 @@ const BURST_GAP: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// From the start of a connection, or the end of the response before, to the end of a request's header section. So it
-    /// also bounds how long a connection may idle.
+    /// also bounds how long a connection may idle. A TLS handshake has as long.
     pub header_timeout: Duration,
     /// How long bytes sent may go unacknowledged, or a peer may refuse to take any, before its connection is cut. Zero leaves
     /// that to the kernel, which waits for about a quarter of an hour, or for ever on a peer that lives.
@@ -68,6 +72,27 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+}
+
+/// Where connections come from, and whether they speak TLS.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<tls::Acceptor>>,
+}
+
+impl Listener {
+    /// Speaks TLS where there is an acceptor, and else plain HTTP.
+    #[must_use]
+    pub fn new(tcp: TcpListener, tls: Option<Arc<tls::Acceptor>>) -> Self {
+        Self { tcp, tls }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self::new(tcp, None)
     }
 }
 
@@ -106,7 +131,7 @@ fn means_no_ipv6(error: &io::Error) -> bool {
 /// at. What still runs after the drain timeout is cut in the middle, which a client sees from the missing bytes.
 /// Dropping the future cuts nothing: connections then go on by themselves until `shutdown`.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     limits: Limits,
     shutdown: CancellationToken,
@@ -114,7 +139,7 @@ pub async fn serve(
     let server = Server::new(router, limits, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
     shutdown
-        .run_until_cancelled(server.accept_all(listener))
+        .run_until_cancelled(server.accept_all(listener.into()))
         .await;
     server.drain().await;
 }
@@ -149,27 +174,39 @@ impl Server {
         }
     }
 
-    async fn accept_all(&self, listener: TcpListener) {
+    async fn accept_all(&self, listener: Listener) {
         let mut burst = Burst::default();
         loop {
             let slot = Arc::clone(&self.slots).acquire_owned().await;
             let slot = slot.expect("nobody closes the semaphore");
-            let (stream, peer) = accept(|| listener.accept(), &mut burst).await;
-            self.start(stream, peer, slot);
+            let (stream, peer) = accept(|| listener.tcp.accept(), &mut burst).await;
+            self.start(stream, peer, (slot, listener.tls.clone()));
         }
     }
 
-    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    fn start(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        (slot, tls): (OwnedSemaphorePermit, Option<Arc<tls::Acceptor>>),
+    ) {
         if let Err(error) = configure(&stream, self.limits.stall_timeout) {
             debug!(%error, "connection lost before its first byte");
             return;
         }
-        let conversation = converse(
-            self.http.clone(),
-            stream,
-            (self.router.clone(), Connection { peer }),
-            self.shutdown.clone(),
-        );
+        let (http, shutdown) = (self.http.clone(), self.shutdown.clone());
+        let served = (self.router.clone(), Connection { peer });
+        let limit = self.limits.header_timeout;
+        let conversation = async move {
+            let Some(tls) = tls else {
+                return converse(http, stream, served, shutdown).await;
+            };
+            // On the heap, so that a plain connection takes no memory for it.
+            match Box::pin(secure(&tls, stream, limit, &shutdown)).await {
+                Some(stream) => Box::pin(converse(http, stream, served, shutdown)).await,
+                None => Ok(()),
+            }
+        };
         let cut = self.cut.clone();
         self.connections.spawn(async move {
             if let Some(Err(error)) = cut.run_until_cancelled(conversation).await {
@@ -195,10 +232,26 @@ impl Server {
     }
 }
 
+/// Shakes hands within the limit, and only until `shutdown`; `None` where that comes to nothing.
+async fn secure(
+    tls: &Arc<tls::Acceptor>,
+    stream: TcpStream,
+    limit: Duration,
+    shutdown: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let shaking = timeout(limit, tls.accept(stream));
+    match shutdown.run_until_cancelled(shaking).await? {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Err(_) => debug!("TLS handshake took too long"),
+    }
+    None
+}
+
 /// Serves one connection until its end, which after `shutdown` is behind the response that it is at.
 async fn converse(
     http: http1::Builder,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     (router, connection): (Router, Connection),
     shutdown: CancellationToken,
 ) -> hyper::Result<()> {
