@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use code_server::config::credentials::{Credentials, Trust};
 use code_server::config::fetch::{FetchConfig, ProgressMode};
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
@@ -44,6 +45,10 @@ impl Place {
     fn config(&self, server: &Server) -> FetchConfig {
         FetchConfig {
             url: server.url(),
+            credentials: Credentials {
+                trust: Trust::default(),
+                token_file: None,
+            },
             target: self.target(),
             revision: None,
             deadline: Some(Duration::from_secs(20)),

@@ -17,6 +17,7 @@ pub mod progress;
 pub mod retry;
 mod session;
 mod stream;
+pub mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use crate::unpack::Unpacked;
 use attempt::{AttemptError, Outlook};
+use client::{Client, CredentialsError, Timeouts};
 use download::{Download, Verified};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
@@ -39,6 +41,8 @@ use progress::{Phase, Progress};
 const MOST_DAMAGES: u32 = 5;
 /// Stands for no deadline, and for any later one: longer than anything runs, and short enough to be added to a clock.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
+/// Twice what the resolver gives one name server; then it may just as well be asked again.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// An attempt that was cut short after this long tells more than the failure of the one before.
 const TELLING: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,9 @@ pub struct Summary {
 /// Why the target does not hold the tree.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// The server cannot be asked as it should be.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// Time is up.
     #[error("gave up after {} and {}", humantime::format_duration(*.after), count(*.attempts))]
     Deadline {
@@ -97,6 +104,7 @@ impl FetchError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Deadline { .. } | Self::Stopped => Exit::Unavailable,
+            Self::Credentials(error) => error.exit(),
             Self::Failed(error) => error.exit(),
             Self::Damaged { .. } => Exit::Data,
             Self::Install(error) => error.exit(),
@@ -124,12 +132,13 @@ pub async fn run(
 ) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let tasks = TaskTracker::new();
+    let client = client(config)?;
     let path = config.target.clone();
     let target = blocking(&tasks, move || Target::open(&path)).await?;
     let target = Arc::new(target);
 
     progress.enter(Phase::Wait);
-    let mut download = Download::new(config, &target, progress, &tasks);
+    let mut download = Download::new((config, client), &target, progress, &tasks);
     let mut attempts = 0;
     let staged = tokio::select! {
         () = stop.cancelled() => Err(FetchError::Stopped),
@@ -168,6 +177,15 @@ pub async fn run(
             Err(error)
         }
     }
+}
+
+fn client(config: &FetchConfig) -> Result<Client, CredentialsError> {
+    let timeouts = Timeouts {
+        lookup: LOOKUP_TIMEOUT,
+        connect: config.connect_timeout,
+        stall: config.stall_timeout,
+    };
+    Client::new(config.url.clone(), timeouts, &config.credentials)
 }
 
 /// The one line that stays when all went well.

@@ -4,6 +4,7 @@
 //! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
 //! downloads then under way have ended or their time has.
 
+mod doors;
 mod state;
 mod uploads;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::doors::Doors;
 use self::state::{announce, identity, rules, take};
 use self::uploads::{Upload, confirm_by};
 
@@ -23,7 +25,8 @@ use crate::config::serve::ServeConfig;
 use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
 use crate::http::{self, Uploads};
-use crate::listen::{self, Limits};
+use crate::listen::tls::TlsError;
+use crate::listen::{self, Limits, Listener};
 use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
@@ -55,6 +58,9 @@ pub enum ServerError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl ServerError {
@@ -64,7 +70,9 @@ impl ServerError {
         match self {
             Self::Rule(_) => Exit::Usage,
             Self::Root(error) => error.exit(),
-            Self::StateIsRoot { .. } | Self::Store(StoreError::Occupied { .. }) => Exit::Config,
+            Self::StateIsRoot { .. } | Self::Store(StoreError::Occupied { .. }) | Self::Tls(_) => {
+                Exit::Config
+            }
             Self::Store(_) => Exit::CannotCreate,
         }
     }
@@ -79,6 +87,7 @@ pub struct Server {
     rules: ServerRules,
     watch: WatchConfig,
     listen: SocketAddr,
+    doors: Doors,
     /// `None` where nobody may upload.
     upload: Option<Upload>,
     state_dir: PathBuf,
@@ -87,6 +96,13 @@ pub struct Server {
 }
 
 impl Server {
+    /// Answers probes and metrics on this listener, and not where the code is served.
+    #[must_use]
+    pub fn observed_on(mut self, listener: TcpListener) -> Self {
+        self.doors.observation = Some(listener);
+        self
+    }
+
     /// Checks a configuration against the machine, and takes the state directory.
     pub fn new(config: &ServeConfig) -> Result<Self, ServerError> {
         let root = &config.tree.root;
@@ -97,6 +113,7 @@ impl Server {
             }
             checked => checked?,
         }
+        let doors = Doors::new(&config.access)?;
         let state_dir = match &config.state_dir {
             Some(path) => path.clone(),
             None => store::default_directory(root)?,
@@ -125,6 +142,7 @@ impl Server {
             rules: rules(&config.tree),
             watch: config.watch.clone(),
             listen: config.listen,
+            doors,
             upload: Upload::new(config),
             store: Store::try_open(&state_dir)?,
             state_dir,
@@ -142,6 +160,8 @@ impl Server {
         let (publication, rebuilds) = (Publication::new(), Rebuilds::new());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let tasks = TaskTracker::new();
+        let write = self.upload.as_ref().map(|upload| Arc::clone(&upload.token));
+        let access = self.doors.access(write);
         let uploads = self.upload.map(|upload| Uploads {
             token: upload.token,
             order: upload.order.cancelled_by(shutdown.clone()),
@@ -154,11 +174,13 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let router = http::router(publication.clone(), metrics.clone(), uploads);
+        let router = http::router_for(access, publication.clone(), metrics.clone(), uploads);
+        let observation = http::observation_router(publication.clone(), metrics.clone());
         let address = listener.local_addr().ok();
         if let Some(address) = address {
-            info!(%address, "listening");
+            info!(%address, tls = self.doors.tls.is_some(), "listening");
         }
+        let (tls, probes) = (self.doors.tls, self.doors.observation);
         let stop = shutdown.clone();
         let limits = self.limits.clone();
         tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
@@ -171,6 +193,7 @@ impl Server {
             publication.keep_in(Arc::clone(&store));
             let record = ServerRecord {
                 address: address.unwrap_or(self.listen),
+                access: self.doors.told,
                 pid: std::process::id(),
                 rules: self.rules,
                 last_build: None,
@@ -189,7 +212,17 @@ impl Server {
             publisher.run(stop).await;
             store.retract();
         });
-        listen::serve(listener, router, limits, shutdown).await;
+        let listener = Listener::new(listener, tls);
+        let serving = listen::serve(listener, router, limits.clone(), shutdown.clone());
+        let observed = async {
+            if let Some(listener) = probes {
+                if let Ok(address) = listener.local_addr() {
+                    info!(%address, "listening for probes and metrics");
+                }
+                listen::serve(listener, observation, limits, shutdown).await;
+            }
+        };
+        tokio::join!(serving, observed);
         tasks.close();
         tasks.wait().await;
         info!("ended");
