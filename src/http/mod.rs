@@ -75,13 +75,14 @@ pub fn router_for(
     metrics: Metrics,
     uploads: Option<Uploads>,
 ) -> Router {
-    let mut router = artifacts(uploads)
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found);
-    if let Some(guard) = access.guard {
-        router = router.layer(from_fn_with_state(guard, guard::require));
-    }
-    router = router.layer(from_fn(log::log));
+    let guarded = |router: Router<Publication>| match access.guard.clone() {
+        Some(guard) => router.layer(from_fn_with_state(guard, guard::require)),
+        None => router,
+    };
+    let artifacts = artifacts(uploads).method_not_allowed_fallback(method_not_allowed);
+    let mut router = guarded(artifacts)
+        .layer(from_fn(log::log))
+        .merge(guarded(Router::new().fallback(not_found)));
     if !access.observed_elsewhere {
         router = router.merge(observation(metrics).method_not_allowed_fallback(method_not_allowed));
     }

@@ -5,6 +5,8 @@
     reason = "a test fails where it stands, and so do its helpers"
 )]
 
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
