@@ -10,3 +10,4 @@ mod keeping;
 mod roots;
 mod server;
 mod tearing;
+mod tls;
