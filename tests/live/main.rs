@@ -4,6 +4,7 @@
 
 mod crashing;
 mod following;
+mod hidden;
 mod holding;
 mod ingesting;
 mod keeping;
