@@ -10,7 +10,7 @@
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
 //!
-//! All others take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
+//! All others take GET and HEAD, and all but the last three rows want a token where there is one to read. An artifact's resources have strong validators and take preconditions and ranges; what
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
@@ -63,14 +63,14 @@ pub struct Access {
 
 /// All routes over what is published there and what is counted, and one to replace what is published; for everybody.
 pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
-    router_for(Access::default(), publication, metrics, uploads)
+    router_for(&Access::default(), publication, metrics, uploads)
 }
 
 /// The same for those who may ask.
 ///
 /// A guard comes before anything else that is said of a request, but not before probes and metrics.
 pub fn router_for(
-    access: Access,
+    access: &Access,
     publication: Publication,
     metrics: Metrics,
     uploads: Option<Uploads>,

@@ -52,7 +52,9 @@ impl Doors {
     }
 }
 
-/// As it can be opened from another directory.
+/// As it can be opened from another directory, if that can be told as text.
 fn whole(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.into())
+    let absolute = std::path::absolute(path).ok();
+    let told = absolute.filter(|path| path.to_str().is_some());
+    told.unwrap_or_else(|| path.into())
 }

@@ -174,7 +174,7 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let router = http::router_for(access, publication.clone(), metrics.clone(), uploads);
+        let router = http::router_for(&access, publication.clone(), metrics.clone(), uploads);
         let observation = http::observation_router(publication.clone(), metrics.clone());
         let address = listener.local_addr().ok();
         if let Some(address) = address {

@@ -43,7 +43,7 @@ impl Guarded {
             observed_elsewhere: false,
         };
         Self {
-            server: serve(access),
+            server: serve(&access),
             directory,
         }
     }
@@ -68,7 +68,7 @@ impl Guarded {
     }
 }
 
-fn serve(access: Access) -> Server {
+fn serve(access: &Access) -> Server {
     let publication = Publication::new();
     publication.publish(artifact(ARCHIVE, LISTING));
     let metrics = Metrics::new("1.2.3");
@@ -181,7 +181,7 @@ async fn what_is_observed_elsewhere_is_unknown_here() {
         guard: None,
         observed_elsewhere: true,
     };
-    let server = serve(access);
+    let server = serve(&access);
     let metrics = Metrics::new("1.2.3");
     let router = observation_router(server.publication.clone(), metrics);
     let elsewhere = listening(server.publication.clone(), router);

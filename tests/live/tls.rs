@@ -392,6 +392,30 @@ fn a_handshake_that_stalls_costs_its_own_connection() {
 }
 
 #[test]
+fn a_drain_lets_a_download_end_and_waits_for_no_handshake() {
+    let site = Site::new(&["--header-timeout", "10m", "--drain-timeout", "10m"]);
+    site.setup.write("large", large());
+    let server = site.serve();
+    let mut running = site.connect(&server);
+    ask(&mut running, "/code.tar.gz");
+    let mut answer = vec![0; 1000];
+    running.read_exact(&mut answer).unwrap();
+    let mut stalled = TcpStream::connect(server.address).unwrap();
+    stalled.set_read_timeout(Some(PATIENCE)).unwrap();
+    stalled.write_all(b"\x16\x03\x01").unwrap();
+    assert_eq!(site.get(&server, "/livez").status, 200);
+
+    server.signal(rustix::process::Signal::TERM);
+    drop(stalled.read_to_end(&mut Vec::new()));
+    assert!(site.try_connect(server.address).is_err());
+    running.read_to_end(&mut answer).unwrap();
+    let reply = parse(&answer).unwrap();
+    let tag = format!("\"{}\"", Digest::of(&reply.body).hex());
+    assert_eq!(reply.headers["etag"], tag);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn an_expired_certificate_is_served_and_accepted_by_nobody_else() {
     let site = Site::new(&[]);
     site.put(&site.signed(&expired()));
