@@ -816,7 +816,6 @@ async fn the_program_names_what_is_wrong_with_its_call() {
     for (arguments, named) in [
         (&["http://code"][..], "<TARGET>"),
         (&["ftp://code", "/nowhere"], "ftp://code"),
-        (&["https://code", "/nowhere"], "https is not supported yet"),
         (&["http://code", "/nowhere", "--revison=x"], "--revison"),
         (
             &["http://code", "/nowhere", "--deadline=soon"],

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +21,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::trust::{self, TrustError};
+use super::credentials::{CredentialsError, authorization};
+use super::trust;
 use crate::config::credentials::Credentials;
 use crate::config::url::BaseUrl;
-use crate::exit::Exit;
 
 /// How long each wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,36 +47,6 @@ pub struct Client {
     tls: Option<Arc<ClientConfig>>,
     /// Shows the token.
     authorization: Option<HeaderValue>,
-}
-
-/// Why a server cannot be asked as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    /// It cannot be told from others.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// There is no token.
-    #[error("cannot read the token in {}", .path.display())]
-    Token {
-        /// Of the token.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What is there cannot be sent.
-    #[error("{} holds no token: it should be one line of visible characters", .path.display())]
-    NoToken {
-        /// Of the token.
-        path: PathBuf,
-    },
-}
-
-impl CredentialsError {
-    /// How the program ends for it.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        Exit::Config
-    }
 }
 
 /// Why there is no answer, or only a part of one.
@@ -335,21 +304,6 @@ fn refusal(error: &io::Error) -> Option<String> {
         rustls::Error::InvalidCertificate(error) => Some(trust::reason(error)),
         _ => None,
     }
-}
-
-/// Shows the token in a file, without the line end behind it (RFC 6750 §2.1).
-fn authorization(path: &Path) -> Result<HeaderValue, CredentialsError> {
-    let text = std::fs::read(path).map_err(|source| CredentialsError::Token {
-        path: path.into(),
-        source,
-    })?;
-    let token = text.trim_ascii();
-    let is_token = !token.is_empty() && token.iter().all(u8::is_ascii_graphic);
-    let header = HeaderValue::from_bytes(&[b"Bearer ", token].concat());
-    let header = header.ok().filter(|_| is_token);
-    let mut header = header.ok_or_else(|| CredentialsError::NoToken { path: path.into() })?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 /// An answer: its head is there, its body is on the way.

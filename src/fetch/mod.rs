@@ -5,12 +5,13 @@
 //! recomputed from the bytes as they were written is installed. What may pass is tried again until a deadline, where the
 //! last attempt ended.
 //!
-//! - [`client`] asks over HTTP;
+//! - [`client`] asks over HTTP, with [`credentials`], and knows by [`trust`] whom;
 //! - [`retry`] decides when to ask again, from what [`attempt`] says went wrong;
 //! - [`install`] knows the target's layout, and finishes what a killed run has begun.
 
 pub mod attempt;
 pub mod client;
+pub mod credentials;
 mod download;
 pub mod install;
 pub mod progress;
@@ -32,7 +33,8 @@ use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use crate::unpack::Unpacked;
 use attempt::{AttemptError, Outlook};
-use client::{Client, CredentialsError, Timeouts};
+use client::{Client, Timeouts};
+use credentials::CredentialsError;
 use download::{Download, Verified};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
