@@ -15,6 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("exit", &["entry"]),
     ("shutdown", &["exit"]),
     ("reread", &["digest"]),
+    ("machine", &[]),
     ("root", &["entry"]),
     ("config", &["digest", "entry", "exit", "telemetry"]),
     ("listing", &["digest", "entry"]),
@@ -72,7 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["exit", "reread"]),
+    ("listen", &["artifact", "exit", "reread"]),
     (
         "fetch",
         &[
@@ -101,6 +102,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "entry",
             "exit",
             "ingest",
+            "listen",
             "metrics",
             "publication",
             "reread",
@@ -119,6 +121,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "ingest",
             "listen",
+            "machine",
             "metrics",
             "publication",
             "shutdown",

@@ -14,8 +14,11 @@
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
+mod admission;
+mod answer;
 mod body;
 mod conditional;
+mod download;
 mod guard;
 mod host;
 mod log;
@@ -43,6 +46,8 @@ use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
+use admission::Admission;
+use answer::{Asked, answer};
 pub use guard::Guard;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -51,6 +56,15 @@ pub use upload::{Confirm, Confirmation, Uploads};
 
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// How many archives are sent at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// So many move at once.
+    pub moving: usize,
+    /// So many wait until it is their turn; more are told to come back later.
+    pub waiting: usize,
+}
 
 /// Who may ask, and for what there is a port of its own.
 #[derive(Clone, Debug, Default)]
@@ -62,8 +76,14 @@ pub struct Access {
 }
 
 /// All routes over what is published there and what is counted, and one to replace what is published; for everybody.
-pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
-    router_for(&Access::default(), publication, metrics, uploads)
+pub fn router(
+    publication: Publication,
+    metrics: Metrics,
+    downloads: Downloads,
+    uploads: Option<Uploads>,
+) -> Router {
+    let access = Access::default();
+    router_for(&access, publication, metrics, downloads, uploads)
 }
 
 /// The same for those who may ask.
@@ -73,13 +93,15 @@ pub fn router_for(
     access: &Access,
     publication: Publication,
     metrics: Metrics,
+    downloads: Downloads,
     uploads: Option<Uploads>,
 ) -> Router {
+    let admission = Admission::new(downloads.moving, downloads.waiting);
     let guarded = |router: Router<Publication>| match access.guard.clone() {
         Some(guard) => router.layer(from_fn_with_state(guard, guard::require)),
         None => router,
     };
-    let artifacts = artifacts(uploads).method_not_allowed_fallback(method_not_allowed);
+    let artifacts = artifacts(&admission, uploads).method_not_allowed_fallback(method_not_allowed);
     let mut router = guarded(artifacts)
         .layer(from_fn(log::log))
         .merge(guarded(Router::new().fallback(not_found)));
@@ -114,28 +136,30 @@ fn complete(router: Router<Publication>, publication: Publication) -> Router {
         .with_state(publication)
 }
 
-fn artifacts(mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
+        let gate = admission.clone();
         let current = get(
-            move |State(publication): State<Publication>, request: Request| async move {
-                current(&publication, resource, &request)
+            move |State(publication): State<Publication>, request: Asked| async move {
+                current(&publication, resource, &request, &gate).await
             },
         );
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
+        let gate = admission.clone();
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
-                  request: Request| async move {
+                  request: Asked| async move {
                 let found = match revision {
                     Ok(Path(revision)) => publication.find(&revision).await,
                     Err(_) => None,
                 };
-                retained(&publication, found, resource, &request)
+                retained(&publication, found, (resource, &request), &gate).await
             },
         );
         router = router
@@ -155,9 +179,14 @@ fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter
         .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
-fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
+async fn current(
+    publication: &Publication,
+    resource: Resource,
+    request: &Asked,
+    admission: &Admission,
+) -> Response {
     match publication.current() {
-        Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+        Some(artifact) => answer(&artifact, resource, request, admission).await,
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
             .into_response(),
@@ -166,14 +195,14 @@ fn current(publication: &Publication, resource: Resource, request: &Request) -> 
 
 /// What is no revision at all is as unknown as one that was never published: a client that asks for it is told the same,
 /// and which revision it could have instead.
-fn retained(
+async fn retained(
     publication: &Publication,
     found: Option<Arc<Artifact>>,
-    resource: Resource,
-    request: &Request,
+    (resource, request): (Resource, &Asked),
+    admission: &Admission,
 ) -> Response {
     if let Some(artifact) = found {
-        return resource.answer(&artifact, request.method(), request.headers());
+        return answer(&artifact, resource, request, admission).await;
     }
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
     match publication.current() {

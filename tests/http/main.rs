@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use code_server::artifact::Artifact;
 use code_server::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use code_server::digest::{Digest, Revision};
-use code_server::http::router;
+use code_server::http::{Downloads, router};
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
 use code_server::publication::Publication;
@@ -38,6 +38,10 @@ const LISTING: &[u8] = b"d 0755 -  src\nd 0755 -  \xff\n";
 const CREATED: Duration = Duration::from_secs(1_700_000_000);
 /// More than the kernel keeps for a connection whose client reads nothing.
 const LARGE: usize = 251 * 100_000;
+const DOWNLOADS: Downloads = Downloads {
+    moving: 16,
+    waiting: 64,
+};
 const LIMITS: Limits = Limits {
     header_timeout: Duration::from_mins(1),
     stall_timeout: Duration::from_mins(1),
@@ -58,7 +62,7 @@ impl Server {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
-        let router = router(publication.clone(), Metrics::new("1.2.3"), None);
+        let router = router(publication.clone(), Metrics::new("1.2.3"), DOWNLOADS, None);
         Self {
             address: listener.local_addr().unwrap(),
             publication,

@@ -72,7 +72,7 @@ fn serve(access: &Access) -> Server {
     let publication = Publication::new();
     publication.publish(artifact(ARCHIVE, LISTING));
     let metrics = Metrics::new("1.2.3");
-    let router = router_for(access, publication.clone(), metrics, None);
+    let router = router_for(access, publication.clone(), metrics, DOWNLOADS, None);
     listening(publication, router)
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use code_server::config::command::Command;
 use code_server::digest::{Digest, Revision};
-use code_server::http::{Confirmation, TokenFile, Uploads, router};
+use code_server::http::{Confirmation, Downloads, TokenFile, Uploads, router};
 use code_server::ingest::Order;
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
@@ -61,7 +61,15 @@ impl Server {
             metrics: Metrics::new("1.2.3"),
             tasks: tasks.clone(),
         };
-        let router = router(Publication::new(), Metrics::new("1.2.3"), Some(uploads));
+        let router = router(
+            Publication::new(),
+            Metrics::new("1.2.3"),
+            Downloads {
+                moving: 1,
+                waiting: 1,
+            },
+            Some(uploads),
+        );
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let limits = Limits {
@@ -438,7 +446,15 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         max_connections: 1,
         drain_timeout: PATIENCE,
     };
-    let router = router(Publication::new(), Metrics::new("1.2.3"), None);
+    let router = router(
+        Publication::new(),
+        Metrics::new("1.2.3"),
+        Downloads {
+            moving: 1,
+            waiting: 1,
+        },
+        None,
+    );
     let serving = TaskTracker::new().spawn(listen::serve(
         closed,
         router,
