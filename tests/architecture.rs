@@ -39,7 +39,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
-    ("metrics", &[]),
+    ("metrics", &["telemetry"]),
     ("store", &["artifact", "descriptor", "digest", "entry"]),
     (
         "publication",
@@ -73,7 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["artifact", "exit", "reread"]),
+    ("listen", &["artifact", "exit", "metrics", "reread"]),
     (
         "fetch",
         &[

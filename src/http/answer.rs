@@ -7,8 +7,7 @@ use http::method::Method;
 use http::request::Parts;
 use http::status::StatusCode;
 
-use super::admission::Admission;
-use super::download;
+use super::download::{self, Gate};
 use super::problem::Problem;
 use super::range::Selection;
 use super::resource::{Resource, Verdict};
@@ -46,7 +45,7 @@ pub(super) async fn answer(
     artifact: &Artifact,
     resource: Resource,
     request: &Asked,
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     let Asked {
         method,
@@ -63,12 +62,16 @@ pub(super) async fn answer(
     if *method == Method::HEAD {
         return resource.response(artifact, &verdict);
     }
-    let body = match resource {
-        Resource::Archive => download::archive(admission, connection, representation, range).await,
-        _ => Ok(download::at_once(connection, representation, range)),
-    };
-    match body {
-        Ok(body) => resource.response(artifact, &verdict).map(|_| body),
+    let response = |body| resource.response(artifact, &verdict).map(|_| body);
+    if resource != Resource::Archive {
+        return response(download::at_once(connection, representation, range));
+    }
+    match download::archive(gate, connection, representation, range).await {
+        Ok((body, exchange)) => {
+            let mut response = response(body);
+            response.extensions_mut().insert(exchange);
+            response
+        }
         Err(problem) => problem.into_response(),
     }
 }

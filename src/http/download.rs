@@ -12,9 +12,11 @@ use http::header::{HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
 
 use super::admission::{Admission, Refused, Turn};
+use super::exchange::Exchange;
 use super::problem::Problem;
 use crate::artifact::{Part, Representation};
 use crate::listen::{Connection, Observer};
+use crate::metrics::Metrics;
 
 /// So much of an archive is sent without a turn: who fetches the few segments that changed does not queue behind those who
 /// fetch everything.
@@ -27,9 +29,17 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// When those come back who were refused: spread, or they would all come at once.
 const RETRY: std::ops::RangeInclusive<u64> = 2..=10;
 
-/// What is told of a body by the connection's writer.
+/// Where archives wait for their turn, and where they are counted. Clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Gate {
+    pub(super) admission: Admission,
+    pub(super) metrics: Metrics,
+}
+
+/// What is told of an archive by the connection's writer.
 struct Download {
     turn: Option<Arc<Turn>>,
+    exchange: Arc<Exchange>,
 }
 
 impl Observer for Download {
@@ -37,24 +47,39 @@ impl Observer for Download {
         if let Some(turn) = &self.turn {
             turn.moved(bytes);
         }
+        self.exchange.sent(bytes);
     }
 }
 
-/// The body that is this range of an archive, once it may be sent.
+/// Of what is small, nobody wants to know how it moves.
+struct Untold;
+
+impl Observer for Untold {
+    fn sent(&self, _: u64) {}
+}
+
+/// The body that is this range of an archive, once it may be sent, and what will be known of how it was.
 ///
 /// Dropping the future leaves the queue.
 pub(super) async fn archive(
-    admission: &Admission,
+    gate: &Gate,
     connection: &Connection,
     archive: &Representation,
     range: Range<u64>,
-) -> Result<Body, Problem> {
-    let turn = if range.end - range.start <= SMALL {
+) -> Result<(Body, Arc<Exchange>), Problem> {
+    let length = range.end - range.start;
+    let turn = if length <= SMALL {
         None
     } else {
-        Some(turn(admission).await.map_err(|Refused| busy())?)
+        Some(turn(gate).await.map_err(|Refused| busy())?)
     };
-    Ok(body(connection, archive.part(range), Download { turn }))
+    let exchange = Arc::new(Exchange::new(gate.metrics.clone(), length));
+    let download = Download {
+        turn,
+        exchange: Arc::clone(&exchange),
+    };
+    let body = body(connection, archive.part(range), Arc::new(download));
+    Ok((body, exchange))
 }
 
 /// The body that is this range of something small.
@@ -63,22 +88,34 @@ pub(super) fn at_once(
     representation: &Representation,
     range: Range<u64>,
 ) -> Body {
-    let untold = Download { turn: None };
-    body(connection, representation.part(range), untold)
+    body(connection, representation.part(range), Arc::new(Untold))
 }
 
-async fn turn(admission: &Admission) -> Result<Arc<Turn>, Refused> {
-    match admission.try_turn() {
+async fn turn(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+    match gate.admission.try_turn() {
         Some(turn) => Ok(turn),
         // In a box: those who need not wait have no room for it.
-        None => Box::pin(admission.turn(PATIENCE)).await,
+        None => Box::pin(wait(gate)).await,
     }
 }
 
-fn body(connection: &Connection, part: Part, download: Download) -> Body {
+async fn wait(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+    let _counted = gate.metrics.download_waits();
+    let turn = gate.admission.turn(PATIENCE).await;
+    if turn.is_err() {
+        gate.metrics.download_rejected();
+    }
+    turn
+}
+
+fn body(connection: &Connection, part: Part, observer: Arc<dyn Observer>) -> Body {
     match part {
-        Part::Mapped(slice) => Body::from(connection.body(slice, Arc::new(download))),
-        Part::Memory(bytes) => Body::from(bytes),
+        Part::Mapped(slice) => Body::from(connection.body(slice, observer)),
+        Part::Memory(bytes) => {
+            // The writer takes these for a part of the head, and tells nobody.
+            observer.sent(bytes.len() as u64);
+            Body::from(bytes)
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod answer;
 mod body;
 mod conditional;
 mod download;
+mod exchange;
 mod guard;
 mod host;
 mod log;
@@ -27,6 +28,7 @@ mod range;
 mod resource;
 mod revisions;
 mod token;
+mod trace;
 mod upload;
 
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
+use download::Gate;
 pub use guard::Guard;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -96,31 +99,33 @@ pub fn router_for(
     downloads: Downloads,
     uploads: Option<Uploads>,
 ) -> Router {
-    let admission = Admission::new(downloads.moving, downloads.waiting);
-    let guarded = |router: Router<Publication>| match access.guard.clone() {
-        Some(guard) => router.layer(from_fn_with_state(guard, guard::require)),
-        None => router,
+    let gate = Gate {
+        admission: Admission::new(downloads.moving, downloads.waiting),
+        metrics: metrics.clone(),
     };
-    let artifacts = artifacts(&admission, uploads).method_not_allowed_fallback(method_not_allowed);
-    let mut router = guarded(artifacts)
-        .layer(from_fn(log::log))
-        .merge(guarded(Router::new().fallback(not_found)));
-    if !access.observed_elsewhere {
-        router = router.merge(observation(metrics).method_not_allowed_fallback(method_not_allowed));
+    let mut router = artifacts(&gate, uploads)
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found);
+    if let Some(guard) = access.guard.clone() {
+        router = router.layer(from_fn_with_state(guard, guard::require));
     }
-    complete(router, publication)
+    if !access.observed_elsewhere {
+        let observation = observation(metrics.clone());
+        router = router.merge(observation.method_not_allowed_fallback(method_not_allowed));
+    }
+    complete(router, publication, metrics)
 }
 
 /// Probes and metrics alone, for everybody.
 pub fn observation_router(publication: Publication, metrics: Metrics) -> Router {
-    let router = observation(metrics)
+    let router = observation(metrics.clone())
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found);
-    complete(router, publication)
+    complete(router, publication, metrics)
 }
 
 /// What holds for each answer.
-fn complete(router: Router<Publication>, publication: Publication) -> Router {
+fn complete(router: Router<Publication>, publication: Publication, metrics: Metrics) -> Router {
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
     router
@@ -133,24 +138,25 @@ fn complete(router: Router<Publication>, publication: Publication) -> Router {
             CACHE_CONTROL,
             no_store,
         ))
+        .layer(from_fn_with_state(metrics, log::observe))
         .with_state(publication)
 }
 
-fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(gate: &Gate, mut uploads: Option<Uploads>) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let gate = admission.clone();
+        let for_current = gate.clone();
         let current = get(
             move |State(publication): State<Publication>, request: Asked| async move {
-                current(&publication, resource, &request, &gate).await
+                current(&publication, resource, &request, &for_current).await
             },
         );
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let gate = admission.clone();
+        let for_retained = gate.clone();
         let retained = get(
             move |State(publication): State<Publication>,
                   revision: Result<Path<Revision>, PathRejection>,
@@ -159,7 +165,7 @@ fn artifacts(admission: &Admission, mut uploads: Option<Uploads>) -> Router<Publ
                     Ok(Path(revision)) => publication.find(&revision).await,
                     Err(_) => None,
                 };
-                retained(&publication, found, (resource, &request), &gate).await
+                retained(&publication, found, (resource, &request), &for_retained).await
             },
         );
         router = router
@@ -183,10 +189,10 @@ async fn current(
     publication: &Publication,
     resource: Resource,
     request: &Asked,
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     match publication.current() {
-        Some(artifact) => answer(&artifact, resource, request, admission).await,
+        Some(artifact) => answer(&artifact, resource, request, gate).await,
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
             .into_response(),
@@ -199,10 +205,10 @@ async fn retained(
     publication: &Publication,
     found: Option<Arc<Artifact>>,
     (resource, request): (Resource, &Asked),
-    admission: &Admission,
+    gate: &Gate,
 ) -> Response {
     if let Some(artifact) = found {
-        return answer(&artifact, resource, request, admission).await;
+        return answer(&artifact, resource, request, gate).await;
     }
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
     match publication.current() {
@@ -212,7 +218,7 @@ async fn retained(
     .into_response()
 }
 
-/// What is asked every few seconds by machines, and so not logged.
+/// What is asked every few seconds by machines.
 fn observation(metrics: Metrics) -> Router<Publication> {
     let metrics = move || {
         let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);

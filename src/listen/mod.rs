@@ -30,6 +30,8 @@ use accept::{Burst, accept};
 use conversation::{Shared, converse};
 pub use outgoing::{Connection, Observer};
 
+use crate::metrics::Metrics;
+
 /// How many connections the kernel keeps until they are accepted: a roll-out of that many pods at once is not turned away.
 /// The kernel clamps it to `net.core.somaxconn`, 4096 by default.
 const BACKLOG: u32 = 4096;
@@ -111,10 +113,11 @@ pub async fn serve(
     listener: impl Into<Listener>,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let Listener { tcp, tls } = listener.into();
-    let server = Server::new(router, tls, &limits, shutdown.clone());
+    let server = Server::new(router, tls, &limits, metrics, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
     shutdown.run_until_cancelled(server.accept_all(tcp)).await;
     server.drain().await;
@@ -122,6 +125,7 @@ pub async fn serve(
 
 struct Server {
     shared: Arc<Shared>,
+    metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
     drain_timeout: Duration,
@@ -134,6 +138,7 @@ impl Server {
         router: Router,
         tls: Option<Arc<tls::Acceptor>>,
         limits: &Limits,
+        metrics: Metrics,
         shutdown: CancellationToken,
     ) -> Self {
         let mut http = http1::Builder::new();
@@ -150,6 +155,7 @@ impl Server {
                 stall_timeout: limits.stall_timeout,
                 shutdown,
             }),
+            metrics,
             slots: Arc::new(Semaphore::new(slots)),
             connections: TaskTracker::new(),
             drain_timeout: limits.drain_timeout,
@@ -169,10 +175,11 @@ impl Server {
 
     fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let (shared, cut) = (Arc::clone(&self.shared), self.cut.clone());
+        let counted = self.metrics.connection();
         self.connections.spawn(async move {
             cut.run_until_cancelled(converse(&shared, stream, peer))
                 .await;
-            drop(slot);
+            drop((slot, counted));
         });
     }
 

@@ -9,7 +9,7 @@ mod state;
 mod uploads;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
@@ -171,12 +171,7 @@ impl Server {
 
     /// Serves on a listener until `shutdown` is cancelled.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
-        if store::is_in_memory(&self.state_dir) {
-            warn!(
-                state_dir = %self.state_dir.display(),
-                "the state directory is on a memory-backed file system: archives count against the memory limit"
-            );
-        }
+        warn_of_memory(&self.state_dir);
         let (publication, rebuilds) = (Publication::new(), Rebuilds::new());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let tasks = TaskTracker::new();
@@ -209,6 +204,7 @@ impl Server {
         let (tls, probes) = (self.doors.tls, self.doors.observation);
         let stop = shutdown.clone();
         let limits = self.limits.clone();
+        let told = metrics.clone();
         tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
         tasks.spawn(async move {
             let taking = take(self.store, &self.state_dir);
@@ -232,15 +228,21 @@ impl Server {
                 rebuilds,
                 watch: self.watch,
                 retention: self.retention,
-                metrics,
+                metrics: told,
                 record,
             });
             publisher.run(stop).await;
             store.retract();
         });
         let listener = Listener::new(listener, tls);
-        let serving = listen::serve(listener, router, limits.clone(), shutdown.clone());
-        let observed = observe(probes, observation, limits, shutdown);
+        let serving = listen::serve(
+            listener,
+            router,
+            limits.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
+        let observed = observe(probes, observation, limits, metrics, shutdown);
         tokio::join!(serving, observed);
         tasks.close();
         tasks.wait().await;
@@ -266,11 +268,21 @@ fn connections(wanted: Option<usize>, memory: Option<u64>, descriptors: u64) -> 
     usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)
 }
 
+fn warn_of_memory(state_dir: &Path) {
+    if store::is_in_memory(state_dir) {
+        warn!(
+            state_dir = %state_dir.display(),
+            "the state directory is on a memory-backed file system: archives count against the memory limit"
+        );
+    }
+}
+
 /// Answers probes and metrics on a listener of their own, if there is one.
 async fn observe(
     listener: Option<TcpListener>,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
     let Some(listener) = listener else {
@@ -279,7 +291,7 @@ async fn observe(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "listening for probes and metrics");
     }
-    listen::serve(listener, router, limits, shutdown).await;
+    listen::serve(listener, router, limits, metrics, shutdown).await;
 }
 
 /// Has the tree looked at whenever SIGHUP comes.

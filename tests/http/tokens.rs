@@ -72,18 +72,24 @@ fn serve(access: &Access) -> Server {
     let publication = Publication::new();
     publication.publish(artifact(ARCHIVE, LISTING));
     let metrics = Metrics::new("1.2.3");
-    let router = router_for(access, publication.clone(), metrics, DOWNLOADS, None);
-    listening(publication, router)
+    let router = router_for(
+        access,
+        publication.clone(),
+        metrics.clone(),
+        DOWNLOADS,
+        None,
+    );
+    listening(publication, router, metrics)
 }
 
-fn listening(publication: Publication, router: axum::Router) -> Server {
+fn listening(publication: Publication, router: axum::Router, metrics: Metrics) -> Server {
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let shutdown = CancellationToken::new();
     Server {
         address: listener.local_addr().unwrap(),
         publication,
         shutdown: shutdown.clone(),
-        done: TaskTracker::new().spawn(listen::serve(listener, router, LIMITS, shutdown)),
+        done: TaskTracker::new().spawn(listen::serve(listener, router, LIMITS, metrics, shutdown)),
     }
 }
 
@@ -183,8 +189,8 @@ async fn what_is_observed_elsewhere_is_unknown_here() {
     };
     let server = serve(&access);
     let metrics = Metrics::new("1.2.3");
-    let router = observation_router(server.publication.clone(), metrics);
-    let elsewhere = listening(server.publication.clone(), router);
+    let router = observation_router(server.publication.clone(), metrics.clone());
+    let elsewhere = listening(server.publication.clone(), router, metrics);
     for path in OPEN {
         assert_eq!(server.get(path, "").await.status, 404, "{path}");
         assert_eq!(elsewhere.get(path, "").await.status, 200, "{path}");

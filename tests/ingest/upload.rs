@@ -78,7 +78,13 @@ impl Server {
             max_connections: 16,
             drain_timeout: PATIENCE,
         };
-        let serving = listen::serve(listener, router, limits, shutdown.clone());
+        let serving = listen::serve(
+            listener,
+            router,
+            limits,
+            Metrics::new("1.2.3"),
+            shutdown.clone(),
+        );
         let done = TaskTracker::new().spawn(async move {
             serving.await;
             drop(token);
@@ -459,6 +465,7 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         closed,
         router,
         limits,
+        Metrics::new("1.2.3"),
         CancellationToken::new(),
     ));
     let reply = ask(address, "PUT /code.tar.gz").await;

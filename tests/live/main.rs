@@ -8,6 +8,7 @@ mod hidden;
 mod holding;
 mod ingesting;
 mod keeping;
+mod logging;
 mod roots;
 mod server;
 mod tearing;
