@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::config::credentials::{Credentials, Trust};
 use crate::config::healthcheck::reachable;
 use crate::config::tree::TreeConfig;
 use crate::config::url::BaseUrl;
@@ -169,7 +170,16 @@ fn decide(served: Served, last: Option<&LastBuild>, placed: &Placed) -> Option<C
 
 async fn ask(record: &ServerRecord) -> Served {
     let address = reachable(record.address);
-    let Ok(url) = BaseUrl::parse(&format!("http://{address}")) else {
+    let access = record.access.clone();
+    let (scheme, trust) = match access.certificate {
+        Some(certificate) => ("https", Trust::Exactly(certificate)),
+        None => ("http", Trust::default()),
+    };
+    let credentials = Credentials {
+        trust,
+        token_file: access.token_file,
+    };
+    let Ok(url) = BaseUrl::parse(&format!("{scheme}://{address}")) else {
         return Served::Nothing;
     };
     let timeouts = Timeouts {
@@ -177,10 +187,11 @@ async fn ask(record: &ServerRecord) -> Served {
         connect: ANSWER,
         stall: ANSWER,
     };
-    match Client::new(url, timeouts)
-        .get(DESCRIPTOR, HeaderMap::new())
-        .await
-    {
+    // A file that is being replaced can be read the next time.
+    let Ok(client) = Client::new(url, timeouts, &credentials) else {
+        return Served::Nothing;
+    };
+    match client.get(DESCRIPTOR, HeaderMap::new()).await {
         Ok(answer) if answer.status.is_success() => {
             let revision = answer.header(CODE_REVISION);
             let served = revision

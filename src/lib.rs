@@ -17,6 +17,7 @@
 //! | [`config`] | arguments as typed, and the configuration decided from them |
 //! | [`machine`] | what memory and how many descriptors this process may have |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
+//! | [`reread`] | small files, read again when they change |
 //! | [`root`] | one handle on a directory, and every access beneath it |
 //! | [`tree`] | the live directory as found, what of it belongs, and that it may have changed |
 //! | [`snapshot`], [`listing`] | what it holds: contents read untorn, their digests, the revision |
@@ -63,6 +64,7 @@ pub mod metrics;
 pub mod ordered;
 pub mod pack;
 pub mod publication;
+pub mod reread;
 pub mod root;
 pub mod server;
 pub mod shutdown;

@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("exit", &["entry"]),
     ("shutdown", &["exit"]),
+    ("reread", &["digest"]),
     ("machine", &[]),
     ("root", &["entry"]),
     ("config", &["digest", "entry", "exit", "telemetry"]),
@@ -72,7 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["artifact", "metrics"]),
+    ("listen", &["artifact", "exit", "metrics", "reread"]),
     (
         "fetch",
         &[
@@ -104,6 +105,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "listen",
             "metrics",
             "publication",
+            "reread",
             "unpack",
         ],
     ),

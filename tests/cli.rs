@@ -61,16 +61,23 @@ fn a_port_in_use_is_told_from_other_failures() {
     let directory = tempfile::tempdir().unwrap();
     let state = tempfile::tempdir().unwrap();
     let state = state.path().to_str().unwrap();
-    let output = run(
-        &["serve", ".", "--listen", &address, "--state-dir", state],
-        directory.path(),
-    );
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(73), "{stderr}");
-    assert!(
-        stderr.contains(&address) && stderr.contains("--listen"),
-        "{stderr}"
-    );
+    let free = "127.0.0.1:0";
+    for (listen, metrics_listen, flag) in [
+        (&*address, free, " --listen"),
+        (free, &*address, " --metrics-listen"),
+    ] {
+        let flags = ["--listen", listen, "--metrics-listen", metrics_listen];
+        let output = run(
+            &[&["serve", ".", "--state-dir", state], &flags[..]].concat(),
+            directory.path(),
+        );
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(73), "{stderr}");
+        assert!(
+            stderr.contains(&address) && stderr.contains(flag),
+            "{stderr}"
+        );
+    }
 }
 
 /// Runs as a user who owns nothing; as such a user directly if we are none ourselves.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use code_server::config::credentials::{Credentials, Trust};
 use code_server::config::fetch::{FetchConfig, ProgressMode};
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
@@ -44,6 +45,10 @@ impl Place {
     fn config(&self, server: &Server) -> FetchConfig {
         FetchConfig {
             url: server.url(),
+            credentials: Credentials {
+                trust: Trust::default(),
+                token_file: None,
+            },
             target: self.target(),
             revision: None,
             deadline: Some(Duration::from_secs(20)),
@@ -811,7 +816,6 @@ async fn the_program_names_what_is_wrong_with_its_call() {
     for (arguments, named) in [
         (&["http://code"][..], "<TARGET>"),
         (&["ftp://code", "/nowhere"], "ftp://code"),
-        (&["https://code", "/nowhere"], "https is not supported yet"),
         (&["http://code", "/nowhere", "--revison=x"], "--revison"),
         (
             &["http://code", "/nowhere", "--deadline=soon"],

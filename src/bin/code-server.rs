@@ -22,6 +22,7 @@ use code_server::telemetry::{self, LogFormat, Queued};
 use code_server::unpack::Limits;
 use code_server::{listen, shutdown, store};
 use http::{HeaderMap, StatusCode};
+use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -73,8 +74,11 @@ fn serve(config: &ServeConfig) -> Result<Exit, Failure> {
     let server = Server::new(config).map_err(|error| Failure::of(error.exit(), &error))?;
     within_runtime(async {
         let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
-        let listener =
-            listen::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
+        let listener = bind(config.listen, "--listen")?;
+        let server = match config.access.metrics_listen {
+            Some(address) => server.observed_on(bind(address, "--metrics-listen")?),
+            None => server,
+        };
         let shutdown = CancellationToken::new();
         let mut serving = std::pin::pin!(server.run(listener, shutdown.clone()));
         tokio::select! {
@@ -237,13 +241,18 @@ fn size_of_input() -> Option<u64> {
 
 /// Asks a server whether it is ready.
 async fn healthcheck(config: HealthcheckConfig) -> Result<Exit, Failure> {
-    let HealthcheckConfig { url, timeout } = config;
+    let HealthcheckConfig {
+        url,
+        credentials,
+        timeout,
+    } = config;
     let timeouts = Timeouts {
         lookup: timeout,
         connect: timeout,
         stall: timeout,
     };
-    let client = Client::new(url, timeouts);
+    let client = Client::new(url, timeouts, &credentials)
+        .map_err(|error| Failure::of(error.exit(), &error))?;
     let answer = tokio::time::timeout(timeout, client.get("", HeaderMap::new())).await;
     let url = client.url();
     match answer {
@@ -277,21 +286,28 @@ fn within_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<E
     ended
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
+fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    listen::bind(address).map_err(|error| cannot_listen(address, flag, &error))
+}
+
+fn cannot_listen(address: SocketAddr, flag: &str, error: &io::Error) -> Failure {
     let (exit, hint) = match error.kind() {
         io::ErrorKind::AddrInUse => (
             Exit::CannotCreate,
-            "another program does already; choose another port with --listen".into(),
+            format!("another program does already; choose another port with {flag}"),
         ),
         io::ErrorKind::PermissionDenied => (
             Exit::Refused,
-            "no permission; choose a port from 1024 on with --listen".into(),
+            format!("no permission; choose a port from 1024 on with {flag}"),
         ),
         io::ErrorKind::AddrNotAvailable => (
             Exit::Config,
-            "this machine has no such address; [::] stands for all that it has".into(),
+            format!(
+                "this machine has no such address; [::] stands for all that it has: {flag} [::]:{}",
+                address.port()
+            ),
         ),
-        _ => (Exit::CannotCreate, error.to_string()),
+        _ => (Exit::CannotCreate, format!("{error} ({flag})")),
     };
     Failure::new(exit, format!("cannot listen on {address}: {hint}"))
 }

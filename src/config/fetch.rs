@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use super::credentials::Credentials;
 use super::url::BaseUrl;
 use super::{ConfigError, LogFormatArg, duration, parse, size, unknown_variables};
 use crate::digest::Revision;
@@ -24,13 +25,21 @@ const MOST_WORKERS: usize = 4;
     after_help = "Everything has a twin in the environment: --deadline is also FETCH_INIT_DEADLINE."
 )]
 struct FetchArgs {
-    /// Where the code-server is, such as `http://code:8080`
+    /// Where the code-server is, such as `http://code:8080`; https:// as well
     #[arg(env = "FETCH_INIT_URL")]
     url: String,
 
     /// The directory that is to hold the tree; it is made if its parent is there
     #[arg(env = "FETCH_INIT_TARGET")]
     target: PathBuf,
+
+    /// The token that the server asks for, if it does, is in this file
+    #[arg(long, value_name = "FILE", env = "FETCH_INIT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+
+    /// The authorities that may vouch for an `https://` server (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE", env = "FETCH_INIT_CA_CERT")]
+    ca_cert: Option<PathBuf>,
 
     /// Wait for exactly this revision and take no other
     #[arg(long, value_name = "sha256:HEX", env = "FETCH_INIT_REVISION")]
@@ -83,6 +92,8 @@ struct FetchArgs {
 pub struct FetchConfig {
     /// Of a code-server.
     pub url: BaseUrl,
+    /// With what it is asked.
+    pub credentials: Credentials,
     /// The directory that is to hold the tree.
     pub target: PathBuf,
     /// Wait for this revision and take no other.
@@ -136,6 +147,10 @@ impl FetchArgs {
         // The URL has no value parser: its error would show what was typed, a password too.
         Ok(FetchConfig {
             url: BaseUrl::parse(&self.url)?,
+            credentials: Credentials {
+                trust: self.ca_cert.into(),
+                token_file: self.token_file,
+            },
             target: self.target,
             revision: self.revision,
             deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),
@@ -230,7 +245,7 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_asked_is_named_without_its_password() {
         for (url, shown) in [
-            ("https://code:8443", "\"https://code:8443\""),
+            ("ftp://code:8443", "\"ftp://code:8443\""),
             ("code:8080", "\"code:8080\""),
             ("http://me:hunter2@code", "\"http://***@code\""),
         ] {

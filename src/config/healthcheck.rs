@@ -1,10 +1,12 @@
 //! What `code-server healthcheck` is told.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::credentials::{Credentials, Trust};
 use super::serve::listen_address;
 use super::url::BaseUrl;
 use super::{ConfigError, duration};
@@ -20,6 +22,18 @@ pub(super) struct HealthcheckArgs {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
     listen: SocketAddr,
 
+    /// Where the server answers probes, if not there
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CODE_SERVER_METRICS_LISTEN", value_parser = listen_address)]
+    metrics_listen: Option<SocketAddr>,
+
+    /// The server's own certificate, if it speaks HTTPS: without a URL it is the one that is expected
+    #[arg(long, value_name = "FILE", env = "CODE_SERVER_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+
+    /// The authorities that may vouch for an `https://` URL (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE", env = "CODE_SERVER_CA_CERT")]
+    ca_cert: Option<PathBuf>,
+
     /// How long the answer may take
     #[arg(long, value_name = "DURATION", default_value = "5s", env = "CODE_SERVER_HEALTHCHECK_TIMEOUT", value_parser = duration)]
     timeout: Duration,
@@ -30,15 +44,34 @@ pub(super) struct HealthcheckArgs {
 pub struct HealthcheckConfig {
     /// What to ask.
     pub url: BaseUrl,
+    /// Whom to trust; probes need no token.
+    pub credentials: Credentials,
     /// How long the answer may take.
     pub timeout: Duration,
 }
 
 impl HealthcheckArgs {
     pub(super) fn decide(self) -> Result<HealthcheckConfig, ConfigError> {
-        let own = || format!("http://{}/readyz", reachable(self.listen));
+        let (url, trust) = match (self.url, self.metrics_listen, self.tls_cert) {
+            (Some(url), ..) => (url, self.ca_cert.into()),
+            (None, None, Some(certificate)) => (
+                format!("https://{}/readyz", reachable(self.listen)),
+                Trust::Exactly(certificate),
+            ),
+            (None, probes, _) => {
+                let listen = probes.unwrap_or(self.listen);
+                (
+                    format!("http://{}/readyz", reachable(listen)),
+                    self.ca_cert.into(),
+                )
+            }
+        };
         Ok(HealthcheckConfig {
-            url: BaseUrl::parse(&self.url.unwrap_or_else(own))?,
+            url: BaseUrl::parse(&url)?,
+            credentials: Credentials {
+                trust,
+                token_file: None,
+            },
             timeout: self.timeout,
         })
     }
@@ -58,6 +91,28 @@ pub fn reachable(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_of_the_environment_is_asked_as_it_listens() {
+        let check = |metrics_listen: Option<&str>, tls_cert: Option<&str>, expected: &str| {
+            let arguments = HealthcheckArgs {
+                url: None,
+                listen: "[::]:8080".parse().unwrap(),
+                metrics_listen: metrics_listen.map(|address| address.parse().unwrap()),
+                tls_cert: tls_cert.map(PathBuf::from),
+                ca_cert: None,
+                timeout: Duration::ZERO,
+            };
+            let config = arguments.decide().unwrap();
+            assert_eq!(config.url.to_string(), expected);
+            let is_pinned = matches!(config.credentials.trust, Trust::Exactly(_));
+            assert_eq!(is_pinned, config.url.is_secure());
+        };
+        check(None, None, "http://127.0.0.1:8080/readyz");
+        check(None, Some("tls.crt"), "https://127.0.0.1:8080/readyz");
+        check(Some("[::1]:9"), None, "http://[::1]:9/readyz");
+        check(Some("[::1]:9"), Some("tls.crt"), "http://[::1]:9/readyz");
+    }
 
     #[test]
     fn a_listener_on_every_address_is_asked_on_loopback() {

@@ -76,7 +76,7 @@ impl IngestArgs {
 /// What `serve` is told about uploads, as typed.
 #[derive(Debug, Args)]
 pub(super) struct UploadArgs {
-    /// Take uploads (PUT /code.tar.gz) from those who know the token in this file; it is read again for each of them
+    /// Take uploads (PUT /code.tar.gz) from those who know the token in this file; it is read again when it changes
     #[arg(long, value_name = "FILE", env = "CODE_SERVER_WRITE_TOKEN_FILE")]
     write_token_file: Option<PathBuf>,
 

@@ -5,7 +5,9 @@
 //! its twin. A misspelt flag is an error; a misspelt twin cannot be told from somebody else's variable, so
 //! [`unknown_variables`] finds them for a warning.
 
+pub mod access;
 pub mod command;
+pub mod credentials;
 pub mod fetch;
 pub mod healthcheck;
 pub mod ingest;

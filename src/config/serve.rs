@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::access::{AccessArgs, AccessConfig};
 use super::ingest::{UploadArgs, UploadConfig};
 use super::retention::{RetentionArgs, RetentionConfig};
 use super::tree::{TreeArgs, TreeConfig};
@@ -34,6 +35,9 @@ pub(super) struct ServeArgs {
 
     #[command(flatten)]
     retention: RetentionArgs,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     #[command(flatten)]
     upload: UploadArgs,
@@ -84,6 +88,8 @@ pub struct ServeConfig {
     pub state_dir: Option<PathBuf>,
     /// Which archives are kept there.
     pub retention: RetentionConfig,
+    /// Who may ask, and how.
+    pub access: AccessConfig,
     /// Who may replace what is served, and by how much.
     pub upload: UploadConfig,
     /// Archives sent at a time, where the link limits.
@@ -115,6 +121,7 @@ impl ServeArgs {
             listen: self.listen,
             state_dir: self.state_dir,
             retention: self.retention.decide(),
+            access: self.access.decide(),
             upload: self.upload.decide(),
             max_downloads: count(self.max_downloads),
             max_connections: self.max_connections.map(count),

@@ -4,9 +4,10 @@ use std::fmt;
 
 use ::http::Uri;
 
-/// An `http://` URL that other resources are named beneath. It has a host, and no user, query or fragment.
+/// An `http://` or `https://` URL that other resources are named beneath. It has a host, and no user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
+    secure: bool,
     authority: String,
     /// Without the brackets of an IPv6 address.
     host: String,
@@ -34,13 +35,19 @@ impl BaseUrl {
         })
     }
 
+    /// Whether it is an `https://` URL.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// The host as it is looked up.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, 80 where none was typed.
+    /// The port, 80 or 443 where none was typed.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -64,7 +71,8 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -73,12 +81,12 @@ fn parse(text: &str) -> Result<BaseUrl, &'static str> {
         return Err("a fragment means nothing here");
     }
     let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err("https is not supported yet"),
-        Some(_) => return Err("only http:// is supported"),
-        None => return Err("it does not begin with http://"),
-    }
+    let secure = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        Some(_) => return Err("only http:// and https:// are supported"),
+        None => return Err("it does not begin with http:// or https://"),
+    };
     let authority = uri.authority().ok_or("it has no host")?;
     if authority.as_str().contains('@') {
         return Err("a user in a URL is not supported");
@@ -95,6 +103,7 @@ fn parse(text: &str) -> Result<BaseUrl, &'static str> {
         return Err("it has no host");
     }
     let port = match authority.as_str().strip_prefix(host) {
+        None | Some("") if secure => 443,
         None | Some("") => 80,
         Some(port) => port
             .strip_prefix(':')
@@ -103,6 +112,7 @@ fn parse(text: &str) -> Result<BaseUrl, &'static str> {
             .ok_or("its port is not a number from 1 to 65535")?,
     };
     Ok(BaseUrl {
+        secure,
         authority: authority.to_string(),
         host: bare.into(),
         port,
@@ -139,6 +149,8 @@ mod tests {
         check("http://code:8080/app//", "code", 8080, "/app/code.json");
         check("http://[::1]:81", "::1", 81, "/code.json");
         check("HTTP://10.0.0.1", "10.0.0.1", 80, "/code.json");
+        check("https://code", "code", 443, "/code.json");
+        check("HTTPS://code:8443/", "code", 8443, "/code.json");
     }
 
     #[test]
@@ -150,7 +162,7 @@ mod tests {
 
     #[test]
     fn it_is_shown_as_it_was_typed() {
-        for text in ["http://code:8080", "http://[::1]/app"] {
+        for text in ["http://code:8080", "http://[::1]/app", "https://code"] {
             assert_eq!(BaseUrl::parse(text).unwrap().to_string(), text);
         }
     }
@@ -162,7 +174,6 @@ mod tests {
             "code",
             "code:8080",
             "/path",
-            "https://code",
             "ftp://code",
             "http://",
             "http://:80",

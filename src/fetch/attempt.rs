@@ -147,10 +147,11 @@ impl AttemptError {
                 | ClientError::LookupTimeout { .. }
                 | ClientError::Refused { .. }
                 | ClientError::Connect { .. }
+                | ClientError::Handshake { .. }
                 | ClientError::Broken { .. }
                 | ClientError::Short { .. }
                 | ClientError::Stalled { .. } => Outlook::Transient,
-                ClientError::TooLong { .. } => Outlook::Permanent,
+                ClientError::TooLong { .. } | ClientError::Certificate { .. } => Outlook::Permanent,
             },
             Self::Status { status, .. } if may_pass(*status) => Outlook::Transient,
             Self::NotServed { .. } => Outlook::NotYet,

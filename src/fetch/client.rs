@@ -1,20 +1,29 @@
-//! A small HTTP/1.1 client: one connection a request, and every wait with a limit of its own.
+//! A small HTTP/1.1 client, with or without TLS: one connection a request, and every wait with a limit of its own.
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::credentials::{CredentialsError, authorization};
+use super::trust;
+use crate::config::credentials::Credentials;
 use crate::config::url::BaseUrl;
 
 /// How long each wait may last.
@@ -34,6 +43,10 @@ pub struct Timeouts {
 pub struct Client {
     url: BaseUrl,
     timeouts: Timeouts,
+    /// `None` for plain HTTP.
+    tls: Option<Arc<ClientConfig>>,
+    /// Shows the token.
+    authorization: Option<HeaderValue>,
 }
 
 /// Why there is no answer, or only a part of one.
@@ -69,6 +82,22 @@ pub enum ClientError {
         /// What the system said.
         source: io::Error,
     },
+    /// The other end is not who it should be.
+    #[error("the certificate of {host} is not accepted: {reason}")]
+    Certificate {
+        /// As it was asked for.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is a connection, and it cannot be made secure.
+    #[error("cannot speak TLS with {url}")]
+    Handshake {
+        /// Of the server.
+        url: BaseUrl,
+        /// What happened.
+        source: io::Error,
+    },
     /// The connection broke before the answer's end.
     #[error("the connection to {url} broke")]
     Broken {
@@ -102,10 +131,24 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// A client of the server at this URL.
-    #[must_use]
-    pub fn new(url: BaseUrl, timeouts: Timeouts) -> Self {
-        Self { url, timeouts }
+    /// A client of the server at this URL. Reads what the credentials name, as far as it is needed.
+    pub fn new(
+        url: BaseUrl,
+        timeouts: Timeouts,
+        credentials: &Credentials,
+    ) -> Result<Self, CredentialsError> {
+        let tls = if url.is_secure() {
+            Some(trust::client_config(&credentials.trust)?)
+        } else {
+            None
+        };
+        let token_file = credentials.token_file.as_deref();
+        Ok(Self {
+            url,
+            timeouts,
+            tls,
+            authorization: token_file.map(authorization).transpose()?,
+        })
     }
 
     /// The server's URL.
@@ -119,6 +162,21 @@ impl Client {
     /// Dropping the future, or the response, closes the connection.
     pub async fn get(&self, resource: &str, headers: HeaderMap) -> Result<Response, ClientError> {
         let stream = self.connect().await?;
+        match &self.tls {
+            Some(tls) => {
+                let stream = self.secure(tls, stream).await?;
+                self.ask(stream, resource, headers).await
+            }
+            None => self.ask(stream, resource, headers).await,
+        }
+    }
+
+    async fn ask(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        resource: &str,
+        headers: HeaderMap,
+    ) -> Result<Response, ClientError> {
         let broken = |source| self.broken(source);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -155,6 +213,9 @@ impl Client {
             HOST,
             host.expect("an authority has visible characters only"),
         );
+        if let Some(authorization) = &self.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         let agent = concat!("code-server/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
@@ -180,6 +241,30 @@ impl Client {
             io::ErrorKind::ConnectionRefused => ClientError::Refused { url },
             _ => ClientError::Connect { url, source: last },
         })
+    }
+
+    async fn secure(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, ClientError> {
+        let url = || self.url.clone();
+        let name = ServerName::try_from(self.url.host().to_owned());
+        let name = name.map_err(|error| ClientError::Handshake {
+            url: url(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, error),
+        })?;
+        let shaking = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
+        let shaken = timeout(self.timeouts.stall, shaking).await;
+        shaken
+            .map_err(|_| self.stalled())?
+            .map_err(|source| match refusal(&source) {
+                Some(reason) => ClientError::Certificate {
+                    host: self.url.host().into(),
+                    reason,
+                },
+                None => ClientError::Handshake { url: url(), source },
+            })
     }
 
     async fn look_up(&self) -> Result<Vec<SocketAddr>, ClientError> {
@@ -210,6 +295,14 @@ impl Client {
             url: self.url.clone(),
             limit: self.timeouts.stall,
         }
+    }
+}
+
+/// Why a certificate was not accepted, if that is what went wrong.
+fn refusal(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(error) => Some(trust::reason(error)),
+        _ => None,
     }
 }
 

@@ -1,14 +1,14 @@
 //! One archive, in as many attempts as it takes.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{AttemptError, HEADER, TRAILER};
-use super::client::{Client, Response, Timeouts};
+use super::client::{Client, Response};
 use super::install::Target;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
@@ -20,9 +20,6 @@ use crate::descriptor::{
 };
 use crate::digest::Revision;
 use crate::unpack::{Limits, Unpacked};
-
-/// Twice what the resolver gives one name server; then it may just as well be asked again.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A tree that is staged and is what its descriptor says.
 #[derive(Debug)]
@@ -43,19 +40,14 @@ pub(super) struct Download<'a> {
 
 impl<'a> Download<'a> {
     pub(super) fn new(
-        config: &'a FetchConfig,
+        (config, client): (&'a FetchConfig, Client),
         target: &'a Arc<Target>,
         progress: &'a Progress,
         tasks: &'a TaskTracker,
     ) -> Self {
-        let timeouts = Timeouts {
-            lookup: LOOKUP_TIMEOUT,
-            connect: config.connect_timeout,
-            stall: config.stall_timeout,
-        };
         Self {
             config,
-            client: Client::new(config.url.clone(), timeouts),
+            client,
             target,
             progress,
             tasks,

@@ -5,18 +5,20 @@
 //! recomputed from the bytes as they were written is installed. What may pass is tried again until a deadline, where the
 //! last attempt ended.
 //!
-//! - [`client`] asks over HTTP;
+//! - [`client`] asks over HTTP, with [`credentials`], and knows by [`trust`] whom;
 //! - [`retry`] decides when to ask again, from what [`attempt`] says went wrong;
 //! - [`install`] knows the target's layout, and finishes what a killed run has begun.
 
 pub mod attempt;
 pub mod client;
+pub mod credentials;
 mod download;
 pub mod install;
 pub mod progress;
 pub mod retry;
 mod session;
 mod stream;
+pub mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +33,8 @@ use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use crate::unpack::Unpacked;
 use attempt::{AttemptError, Outlook};
+use client::{Client, Timeouts};
+use credentials::CredentialsError;
 use download::{Download, Verified};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
@@ -39,6 +43,8 @@ use progress::{Phase, Progress};
 const MOST_DAMAGES: u32 = 5;
 /// Stands for no deadline, and for any later one: longer than anything runs, and short enough to be added to a clock.
 const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
+/// Twice what the resolver gives one name server; then it may just as well be asked again.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// An attempt that was cut short after this long tells more than the failure of the one before.
 const TELLING: Duration = Duration::from_secs(1);
 
@@ -62,6 +68,9 @@ pub struct Summary {
 /// Why the target does not hold the tree.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// The server cannot be asked as it should be.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// Time is up.
     #[error("gave up after {} and {}", humantime::format_duration(*.after), count(*.attempts))]
     Deadline {
@@ -97,6 +106,7 @@ impl FetchError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Deadline { .. } | Self::Stopped => Exit::Unavailable,
+            Self::Credentials(error) => error.exit(),
             Self::Failed(error) => error.exit(),
             Self::Damaged { .. } => Exit::Data,
             Self::Install(error) => error.exit(),
@@ -124,12 +134,13 @@ pub async fn run(
 ) -> Result<Summary, FetchError> {
     let started = Instant::now();
     let tasks = TaskTracker::new();
+    let client = client(config)?;
     let path = config.target.clone();
     let target = blocking(&tasks, move || Target::open(&path)).await?;
     let target = Arc::new(target);
 
     progress.enter(Phase::Wait);
-    let mut download = Download::new(config, &target, progress, &tasks);
+    let mut download = Download::new((config, client), &target, progress, &tasks);
     let mut attempts = 0;
     let staged = tokio::select! {
         () = stop.cancelled() => Err(FetchError::Stopped),
@@ -168,6 +179,15 @@ pub async fn run(
             Err(error)
         }
     }
+}
+
+fn client(config: &FetchConfig) -> Result<Client, CredentialsError> {
+    let timeouts = Timeouts {
+        lookup: LOOKUP_TIMEOUT,
+        connect: config.connect_timeout,
+        stall: config.stall_timeout,
+    };
+    Client::new(config.url.clone(), timeouts, &config.credentials)
 }
 
 /// The one line that stays when all went well.

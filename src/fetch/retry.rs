@@ -173,6 +173,11 @@ mod tests {
         for code in [301, 400, 401, 403, 404, 410, 416] {
             check(status(code, None), Outlook::Permanent);
         }
+        let certificate = ClientError::Certificate {
+            host: "code".into(),
+            reason: "it has expired".into(),
+        };
+        check(certificate.into(), Outlook::Permanent);
         check(AttemptError::Replaced, Outlook::Transient);
         let not_served = AttemptError::NotServed {
             wanted: revision,

@@ -11,7 +11,7 @@
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
 //!
-//! All others take GET and HEAD. An artifact's resources have strong validators and take preconditions and ranges; what
+//! All others take GET and HEAD, and all but the last three rows want a token where there is one to read. An artifact's resources have strong validators and take preconditions and ranges; what
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
@@ -21,6 +21,7 @@ mod body;
 mod conditional;
 mod download;
 mod exchange;
+mod guard;
 mod host;
 mod log;
 mod page;
@@ -52,6 +53,7 @@ use crate::publication::Publication;
 use admission::Admission;
 use answer::{Asked, answer};
 use download::Gate;
+pub use guard::Guard;
 use page::Ways;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -70,29 +72,75 @@ pub struct Downloads {
     pub waiting: usize,
 }
 
-/// All routes over what is published there and what is counted, and one to replace what is published.
+/// Who may ask, and for what there is a port of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// `None` where everybody may read.
+    pub guard: Option<Guard>,
+    /// Whether probes and metrics are asked for elsewhere, by [`observation_router`]: they are unknown here then.
+    pub observed_elsewhere: bool,
+    /// Whether clients come by TLS.
+    pub tls: bool,
+}
+
+/// All routes over what is published there and what is counted, and one to replace what is published; for everybody.
 pub fn router(
     publication: Publication,
     metrics: Metrics,
     downloads: Downloads,
     uploads: Option<Uploads>,
 ) -> Router {
-    let nosniff = HeaderValue::from_static("nosniff");
-    let no_store = HeaderValue::from_static("no-store");
-    let ways = Ways {
-        uploads: uploads.is_some(),
-        ..Ways::default()
-    };
-    let page = page::route(metrics.clone(), ways);
+    let access = Access::default();
+    router_for(&access, publication, metrics, downloads, uploads)
+}
+
+/// The same for those who may ask.
+///
+/// A guard comes before anything else that is said of a request, but not before probes and metrics.
+pub fn router_for(
+    access: &Access,
+    publication: Publication,
+    metrics: Metrics,
+    downloads: Downloads,
+    uploads: Option<Uploads>,
+) -> Router {
     let gate = Gate {
         admission: Admission::new(downloads.moving, downloads.waiting),
         metrics: metrics.clone(),
     };
-    artifacts(&gate, uploads)
+    let ways = Ways {
+        uploads: uploads.is_some(),
+        read_token: access.guard.is_some(),
+        tls: access.tls,
+    };
+    let page = page::route(metrics.clone(), ways);
+    let mut router = artifacts(&gate, uploads)
         .merge(page)
         .method_not_allowed_fallback(method_not_allowed)
-        .merge(observation(metrics.clone()).method_not_allowed_fallback(method_not_allowed))
-        .fallback(not_found)
+        .fallback(not_found);
+    if let Some(guard) = access.guard.clone() {
+        router = router.layer(from_fn_with_state(guard, guard::require));
+    }
+    if !access.observed_elsewhere {
+        let observation = observation(metrics.clone());
+        router = router.merge(observation.method_not_allowed_fallback(method_not_allowed));
+    }
+    complete(router, publication, metrics)
+}
+
+/// Probes and metrics alone, for everybody.
+pub fn observation_router(publication: Publication, metrics: Metrics) -> Router {
+    let router = observation(metrics.clone())
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found);
+    complete(router, publication, metrics)
+}
+
+/// What holds for each answer.
+fn complete(router: Router<Publication>, publication: Publication, metrics: Metrics) -> Router {
+    let nosniff = HeaderValue::from_static("nosniff");
+    let no_store = HeaderValue::from_static("no-store");
+    router
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
             X_CONTENT_TYPE_OPTIONS,

@@ -1,88 +1,135 @@
-//! The token that those know who may write.
+//! The tokens of those who may read and of those who may write.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use data_encoding::BASE64;
 use http::header::{AUTHORIZATION, HeaderMap};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::digest::Digest;
+use crate::exit::sentence;
+use crate::reread::{ReadError, Reread};
 
-/// More than any token needs.
-const LONGEST: u64 = 4 << 10;
+/// More than any token needs, in bytes.
+const LONGEST: usize = 4 << 10;
 
-/// A file with a token. It is read each time, so that a new token holds from the next request on.
+/// A file with a token. It is read again when it changes, so that a new token holds within a second or two.
 #[derive(Debug)]
 pub struct TokenFile {
-    path: PathBuf,
-    /// Whether it was complained about, and nothing has changed since.
-    is_known_bad: AtomicBool,
+    file: Reread,
+    /// What it is good for, in a word.
+    right: &'static str,
+    /// Of the token; `None` while there is none, and then nobody is admitted.
+    token: Mutex<Option<Digest>>,
 }
 
 impl TokenFile {
-    /// Reads it once, so that a file without a token is told of early.
+    /// The token of those who may read. It is read at once, so that a file without one is told of early.
     #[must_use]
-    pub fn new(path: &Path) -> Self {
+    pub fn to_read(path: &Path) -> Self {
+        Self::new(path, "read")
+    }
+
+    /// The same of those who may write.
+    #[must_use]
+    pub fn to_write(path: &Path) -> Self {
+        Self::new(path, "write")
+    }
+
+    fn new(path: &Path, right: &'static str) -> Self {
         let file = Self {
-            path: path.into(),
-            is_known_bad: AtomicBool::new(false),
+            file: Reread::new(vec![path.into()]),
+            right,
+            token: Mutex::default(),
         };
-        file.token();
+        file.file.is_due(Instant::now());
+        file.look();
         file
     }
 
-    /// Whether a request brings the token (RFC 6750 §2.1). Nobody does while there is none. Waits for the disk.
-    pub(super) fn admits(&self, request: &HeaderMap) -> bool {
-        match (self.token(), bearer(request)) {
-            // Digests take the same time to compare wherever the tokens begin to differ.
-            (Some(token), Some(given)) => Digest::of(&token) == Digest::of(given),
-            _ => false,
+    /// Whether this is the token. Nobody has it while there is none.
+    pub(super) async fn is(self: &Arc<Self>, given: Option<Given>) -> bool {
+        if self.file.is_due(Instant::now()) {
+            let this = Arc::clone(self);
+            // Where looking fails, what was known before still holds, and another request looks again.
+            drop(tokio::task::spawn_blocking(move || this.look()).await);
         }
+        self.is_known_as(given)
     }
 
-    /// The token; `None` where there is none, which is logged when it begins.
-    fn token(&self) -> Option<Vec<u8>> {
-        let reason = match read(&self.path) {
-            Ok(token) if !token.is_empty() => {
-                self.is_known_bad.store(false, Ordering::Relaxed);
-                return Some(token);
+    fn is_known_as(&self, given: Option<Given>) -> bool {
+        let token = *self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        // Digests take the same time to compare wherever the tokens begin to differ.
+        matches!((token, given), (Some(token), Some(Given(given))) if token == given)
+    }
+
+    /// Waits for the disk.
+    fn look(&self) {
+        self.file.look(|news| {
+            let token = token(news);
+            let known = token.as_deref().ok().map(Digest::of);
+            *self.token.lock().unwrap_or_else(PoisonError::into_inner) = known;
+            match token {
+                Ok(_) => info!(token = self.right, "there is a new token"),
+                Err(reason) => {
+                    warn!(
+                        token = self.right,
+                        reason, "nobody is admitted by this token"
+                    );
+                }
             }
-            Ok(_) => "it is empty".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        if !self.is_known_bad.swap(true, Ordering::Relaxed) {
-            warn!(file = %self.path.display(), reason, "there is no write token, so nobody may upload");
-        }
-        None
+        });
     }
 }
 
-/// The file's content, without the line ends behind it.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut token = Vec::new();
-    File::open(path)?
-        .take(LONGEST + 1)
-        .read_to_end(&mut token)?;
-    if token.len() as u64 > LONGEST {
-        return Err(io::Error::other("it is longer than 4 KiB"));
-    }
+/// The file's content without the line ends behind it, or why that is no token.
+fn token(read: Result<Vec<Vec<u8>>, ReadError>) -> Result<Vec<u8>, String> {
+    let mut token = read.map_err(|error| sentence(&error))?.concat();
     while matches!(token.last(), Some(b'\n' | b'\r')) {
         token.pop();
     }
-    Ok(token)
+    match token.len() {
+        0 => Err("its file is empty".into()),
+        1..=LONGEST => Ok(token),
+        _ => Err("its file is longer than 4 KiB".into()),
+    }
 }
 
-/// The credentials of an `Authorization` header that stands there once and is of that kind.
-fn bearer(request: &HeaderMap) -> Option<&[u8]> {
+/// The digest of what a request brings as a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Given(Digest);
+
+impl Given {
+    /// As a program sends it (RFC 6750 §2.1).
+    pub(super) fn as_bearer(request: &HeaderMap) -> Option<Self> {
+        let given = credentials(request, b"Bearer ")?;
+        Some(Self(Digest::of(given)))
+    }
+
+    /// As a browser sends it: the password of any user (RFC 7617).
+    fn as_password(request: &HeaderMap) -> Option<Self> {
+        let pair = BASE64.decode(credentials(request, b"Basic ")?).ok()?;
+        let colon = pair.iter().position(|&byte| byte == b':')?;
+        Some(Self(Digest::of(&pair[colon + 1..])))
+    }
+
+    /// Either way.
+    pub(super) fn by(request: &HeaderMap) -> Option<Self> {
+        Self::as_bearer(request).or_else(|| Self::as_password(request))
+    }
+}
+
+/// The credentials of an `Authorization` header that stands there once and is of this scheme.
+fn credentials<'a>(request: &'a HeaderMap, scheme: &[u8]) -> Option<&'a [u8]> {
     let mut lines = request.get_all(AUTHORIZATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
-    let (scheme, given) = line.as_bytes().split_at_checked(b"Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
+    let (found, given) = line.as_bytes().split_at_checked(scheme.len())?;
+    found
+        .eq_ignore_ascii_case(scheme)
         .then(|| given.trim_ascii())
 }
 
@@ -105,7 +152,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
         fs::write(&path, "s3cret\n").unwrap();
-        let file = TokenFile::new(&path);
+        let file = TokenFile::to_write(&path);
         for (lines, admitted) in [
             (&["Bearer s3cret"][..], true),
             (&["bearer  s3cret"], true),
@@ -119,16 +166,41 @@ mod tests {
             (&["Bearer s3cret", "Bearer s3cret"], false),
             (&[], false),
         ] {
-            assert_eq!(file.admits(&request(lines)), admitted, "{lines:?}");
+            let request = request(lines);
+            let bearer = file.is_known_as(Given::as_bearer(&request));
+            assert_eq!(bearer, admitted, "{lines:?}");
+            assert_eq!(file.is_known_as(Given::by(&request)), admitted, "{lines:?}");
         }
     }
 
     #[test]
-    fn a_new_token_holds_at_once() {
+    fn a_password_is_a_token_whoever_the_user_is() {
+        let check = |pair: &str, token: Option<&str>| {
+            let request = request(&[&format!("Basic {}", BASE64.encode(pair.as_bytes()))]);
+            let expected = token.map(|token| Given(Digest::of(token.as_bytes())));
+            assert_eq!(Given::by(&request), expected, "{pair}");
+            assert_eq!(Given::as_bearer(&request), None);
+        };
+        check("anybody:s3cret", Some("s3cret"));
+        check(":s3cret", Some("s3cret"));
+        check("a:b:c", Some("b:c"));
+        check("a:", Some(""));
+        check("s3cret", None);
+        for line in ["Basic ???", "Basic", "Basic "] {
+            assert_eq!(Given::by(&request(&[line])), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_new_token_takes_the_place_of_the_old_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let file = TokenFile::new(&path);
-        let admits = |token: &str| file.admits(&request(&[&format!("Bearer {token}")]));
+        let file = TokenFile::to_read(&path);
+        let admits = |token: &str| {
+            file.look();
+            let request = request(&[&format!("Bearer {token}")]);
+            file.is_known_as(Given::by(&request))
+        };
         assert!(!admits("") && !admits("one"));
         for (content, token) in [("one\r\n", "one"), ("two", "two")] {
             fs::write(&path, content).unwrap();

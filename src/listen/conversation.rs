@@ -7,6 +7,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -19,18 +20,22 @@ use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use tracing::field::display;
 use tracing::{debug, warn};
 
 use super::outgoing::{Connection, Outbox};
+use super::tls::Acceptor;
 use super::wire::{Transport, Wire};
 
 /// What all connections of a server share.
 pub(super) struct Shared {
     pub(super) http: http1::Builder,
     pub(super) router: Router,
+    /// `None` where plain HTTP is spoken.
+    pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) header_timeout: Duration,
     pub(super) stall_timeout: Duration,
     /// Says that each connection has to end behind its response.
@@ -46,7 +51,14 @@ pub(super) async fn converse(shared: &Shared, stream: TcpStream, peer: SocketAdd
     if !says_something(shared, &stream).await {
         return;
     }
-    let served = Box::pin(serve(shared, Transport::Plain(stream), peer)).await;
+    let transport = match &shared.tls {
+        None => Transport::Plain(stream),
+        Some(tls) => match Box::pin(secure(shared, tls, stream)).await {
+            Some(stream) => Transport::Tls(Box::new(stream)),
+            None => return,
+        },
+    };
+    let served = Box::pin(serve(shared, transport, peer)).await;
     if let Err(error) = served {
         report(&error);
     }
@@ -60,6 +72,21 @@ async fn says_something(shared: &Shared, stream: &TcpStream) -> bool {
         shared.shutdown.run_until_cancelled(first).await,
         Some(Ok(Ok(1)))
     )
+}
+
+/// Shakes hands. `None` where that comes to nothing, or to nothing in time, or not before `shutdown`.
+async fn secure(
+    shared: &Shared,
+    tls: &Arc<Acceptor>,
+    stream: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let shaking = timeout(shared.header_timeout, tls.accept(stream));
+    match shared.shutdown.run_until_cancelled(shaking).await? {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Err(_) => debug!("TLS handshake took too long"),
+    }
+    None
 }
 
 async fn serve(shared: &Shared, transport: Transport, peer: SocketAddr) -> hyper::Result<()> {

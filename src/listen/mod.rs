@@ -7,6 +7,7 @@
 mod accept;
 mod conversation;
 mod outgoing;
+pub mod tls;
 mod wire;
 
 use std::io;
@@ -42,7 +43,7 @@ const BUFFER: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// From the start of a connection, or the end of the response before, to the end of a request's header section. So it
-    /// also bounds how long a connection may idle.
+    /// also bounds how long a connection may idle. A TLS handshake has as long.
     pub header_timeout: Duration,
     /// How long bytes sent may go unacknowledged, or a peer may refuse to take any, before its connection is cut. Zero leaves
     /// that to the kernel, which waits for about a quarter of an hour, or for ever on a peer that lives.
@@ -51,6 +52,27 @@ pub struct Limits {
     pub max_connections: usize,
     /// From the call to stop until what still runs is cut.
     pub drain_timeout: Duration,
+}
+
+/// Where connections come from, and whether they speak TLS.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    tls: Option<Arc<tls::Acceptor>>,
+}
+
+impl Listener {
+    /// Speaks TLS where there is an acceptor, and else plain HTTP.
+    #[must_use]
+    pub fn new(tcp: TcpListener, tls: Option<Arc<tls::Acceptor>>) -> Self {
+        Self { tcp, tls }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self::new(tcp, None)
+    }
 }
 
 /// Listens on this address, of which the kernel chooses the port if it is 0. Must be called within a tokio runtime.
@@ -88,17 +110,16 @@ fn means_no_ipv6(error: &io::Error) -> bool {
 /// at. What still runs after the drain timeout is cut in the middle, which a client sees from the missing bytes.
 /// Dropping the future cuts nothing: connections then go on by themselves until `shutdown`.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     router: Router,
     limits: Limits,
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, &limits, metrics, shutdown.clone());
+    let Listener { tcp, tls } = listener.into();
+    let server = Server::new(router, tls, &limits, metrics, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
-    shutdown
-        .run_until_cancelled(server.accept_all(listener))
-        .await;
+    shutdown.run_until_cancelled(server.accept_all(tcp)).await;
     server.drain().await;
 }
 
@@ -113,7 +134,13 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, limits: &Limits, metrics: Metrics, shutdown: CancellationToken) -> Self {
+    fn new(
+        router: Router,
+        tls: Option<Arc<tls::Acceptor>>,
+        limits: &Limits,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
@@ -123,6 +150,7 @@ impl Server {
             shared: Arc::new(Shared {
                 http,
                 router,
+                tls,
                 header_timeout: limits.header_timeout,
                 stall_timeout: limits.stall_timeout,
                 shutdown,

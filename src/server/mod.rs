@@ -4,18 +4,21 @@
 //! its first moment on; what it answers depends on what is published. It returns when `shutdown` was cancelled and the
 //! downloads then under way have ended or their time has.
 
+mod doors;
 mod state;
 mod uploads;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::doors::Doors;
 use self::state::{announce, identity, rules, take};
 use self::uploads::{Upload, confirm_by};
 
@@ -23,7 +26,8 @@ use crate::config::serve::ServeConfig;
 use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
 use crate::http::{self, Downloads, Uploads};
-use crate::listen::{self, Limits};
+use crate::listen::tls::TlsError;
+use crate::listen::{self, Limits, Listener};
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::publication::Publication;
@@ -64,6 +68,9 @@ pub enum ServerError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl ServerError {
@@ -73,7 +80,9 @@ impl ServerError {
         match self {
             Self::Rule(_) => Exit::Usage,
             Self::Root(error) => error.exit(),
-            Self::StateIsRoot { .. } | Self::Store(StoreError::Occupied { .. }) => Exit::Config,
+            Self::StateIsRoot { .. } | Self::Store(StoreError::Occupied { .. }) | Self::Tls(_) => {
+                Exit::Config
+            }
             Self::Store(_) => Exit::CannotCreate,
         }
     }
@@ -89,6 +98,7 @@ pub struct Server {
     rules: ServerRules,
     watch: WatchConfig,
     listen: SocketAddr,
+    doors: Doors,
     /// `None` where nobody may upload.
     upload: Option<Upload>,
     state_dir: PathBuf,
@@ -97,6 +107,13 @@ pub struct Server {
 }
 
 impl Server {
+    /// Answers probes and metrics on this listener, and not where the code is served.
+    #[must_use]
+    pub fn observed_on(mut self, listener: TcpListener) -> Self {
+        self.doors.observation = Some(listener);
+        self
+    }
+
     /// Checks a configuration against the machine, and takes the state directory.
     pub fn new(config: &ServeConfig) -> Result<Self, ServerError> {
         let root = &config.tree.root;
@@ -107,6 +124,7 @@ impl Server {
             }
             checked => checked?,
         }
+        let doors = Doors::new(&config.access)?;
         let state_dir = match &config.state_dir {
             Some(path) => path.clone(),
             None => store::default_directory(root)?,
@@ -145,6 +163,7 @@ impl Server {
             rules: rules(&config.tree),
             watch: config.watch.clone(),
             listen: config.listen,
+            doors,
             upload: Upload::new(config),
             store: Store::try_open(&state_dir)?,
             state_dir,
@@ -153,15 +172,12 @@ impl Server {
 
     /// Serves on a listener until `shutdown` is cancelled.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
-        if store::is_in_memory(&self.state_dir) {
-            warn!(
-                state_dir = %self.state_dir.display(),
-                "the state directory is on a memory-backed file system: archives count against the memory limit"
-            );
-        }
+        warn_of_memory(&self.state_dir);
         let (publication, rebuilds) = (Publication::new(), Rebuilds::new());
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let tasks = TaskTracker::new();
+        let write = self.upload.as_ref().map(|upload| Arc::clone(&upload.token));
+        let access = self.doors.access(write);
         let uploads = self.upload.map(|upload| Uploads {
             token: upload.token,
             order: upload.order.cancelled_by(shutdown.clone()),
@@ -173,16 +189,19 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let router = http::router(
+        let router = http::router_for(
+            &access,
             publication.clone(),
             metrics.clone(),
             self.downloads,
             uploads,
         );
+        let observation = http::observation_router(publication.clone(), metrics.clone());
         let address = listener.local_addr().ok();
         if let Some(address) = address {
-            info!(%address, "listening");
+            info!(%address, tls = self.doors.tls.is_some(), "listening");
         }
+        let (tls, probes) = (self.doors.tls, self.doors.observation);
         let stop = shutdown.clone();
         let limits = self.limits.clone();
         let told = metrics.clone();
@@ -196,6 +215,7 @@ impl Server {
             publication.keep_in(Arc::clone(&store));
             let record = ServerRecord {
                 address: address.unwrap_or(self.listen),
+                access: self.doors.told,
                 pid: std::process::id(),
                 rules: self.rules,
                 last_build: None,
@@ -214,7 +234,16 @@ impl Server {
             publisher.run(stop).await;
             store.retract();
         });
-        listen::serve(listener, router, limits, metrics, shutdown).await;
+        let listener = Listener::new(listener, tls);
+        let serving = listen::serve(
+            listener,
+            router,
+            limits.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        );
+        let observed = observe(probes, observation, limits, metrics, shutdown);
+        tokio::join!(serving, observed);
         tasks.close();
         tasks.wait().await;
         info!("ended");
@@ -237,6 +266,32 @@ fn connections(wanted: Option<usize>, memory: Option<u64>, descriptors: u64) -> 
         );
     }
     usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)
+}
+
+fn warn_of_memory(state_dir: &Path) {
+    if store::is_in_memory(state_dir) {
+        warn!(
+            state_dir = %state_dir.display(),
+            "the state directory is on a memory-backed file system: archives count against the memory limit"
+        );
+    }
+}
+
+/// Answers probes and metrics on a listener of their own, if there is one.
+async fn observe(
+    listener: Option<TcpListener>,
+    router: Router,
+    limits: Limits,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let Some(listener) = listener else {
+        return;
+    };
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "listening for probes and metrics");
+    }
+    listen::serve(listener, router, limits, metrics, shutdown).await;
 }
 
 /// Has the tree looked at whenever SIGHUP comes.

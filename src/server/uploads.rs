@@ -29,7 +29,7 @@ pub(super) struct Upload {
 impl Upload {
     /// `None` where nobody may.
     pub(super) fn new(config: &ServeConfig) -> Option<Self> {
-        let token = TokenFile::new(config.upload.token_file.as_ref()?);
+        let token = TokenFile::to_write(config.upload.token_file.as_ref()?);
         let order = Order {
             tree: config.tree.clone(),
             limits: unpack::Limits {

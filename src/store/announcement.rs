@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,12 +19,24 @@ const LONGEST: u64 = 1 << 20;
 pub struct ServerRecord {
     /// Where it listens.
     pub address: SocketAddr,
+    /// How it is asked there.
+    #[serde(default)]
+    pub access: ServerAccess,
     /// Its process, as it sees itself: in another container the number may mean another one.
     pub pid: u32,
     /// What belongs to the code.
     pub rules: ServerRules,
     /// `None` before the first has ended.
     pub last_build: Option<LastBuild>,
+}
+
+/// What somebody on the same machine has to know to be answered. The paths are whole, and text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerAccess {
+    /// Of the certificate that it has; `None`: it speaks plain HTTP.
+    pub certificate: Option<PathBuf>,
+    /// Of the token that it wants; `None`: it wants none.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The part of a server's configuration that decides the revision of a tree.

@@ -42,7 +42,7 @@ use tracing::{debug, info, warn};
 
 use crate::artifact::Artifact;
 use crate::digest::{Digest, Revision};
-pub use announcement::{LastBuild, LastResult, ServerRecord, ServerRules};
+pub use announcement::{LastBuild, LastResult, ServerAccess, ServerRecord, ServerRules};
 pub use error::StoreError;
 use index::{Found, Index};
 pub use keeping::{Kept, Staged};

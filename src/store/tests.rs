@@ -694,6 +694,10 @@ fn who_serves_is_told_until_the_end() {
     assert_eq!(read(), None);
     let mut record = ServerRecord {
         address: "[::1]:8080".parse().unwrap(),
+        access: ServerAccess {
+            certificate: Some("/tls/tls.crt".into()),
+            token_file: None,
+        },
         pid: 1,
         rules: ServerRules {
             excludes: vec!["*.log".into()],

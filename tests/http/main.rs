@@ -9,6 +9,7 @@ mod log;
 mod metrics;
 mod page;
 mod sending;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fs::File;

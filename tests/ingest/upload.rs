@@ -48,7 +48,7 @@ impl Server {
         let tasks = TaskTracker::new();
         let confirmation = Arc::clone(&says);
         let uploads = Uploads {
-            token: Arc::new(TokenFile::new(token.path())),
+            token: Arc::new(TokenFile::to_write(token.path())),
             order: Order {
                 cancel: shutdown.clone(),
                 ..site.order()

@@ -4,6 +4,7 @@
 
 mod crashing;
 mod following;
+mod hidden;
 mod holding;
 mod ingesting;
 mod keeping;
@@ -11,3 +12,4 @@ mod logging;
 mod roots;
 mod server;
 mod tearing;
+mod tls;

@@ -26,7 +26,7 @@ use tracing::{error, info};
 use super::conditional::{self, Outcome};
 use super::problem::Problem;
 use super::resource::Resource;
-use super::token::TokenFile;
+use super::token::{Given, TokenFile};
 use super::trace::X_REQUEST_ID;
 use crate::artifact::Artifact;
 use crate::digest::Revision;
@@ -99,9 +99,7 @@ pub(super) async fn put(uploads: Uploads, publication: Publication, request: Req
 
 /// Turns away whom the headers alone tell apart; gives the length of the body, where that is known.
 async fn admit(uploads: &Uploads, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let (token, given) = (Arc::clone(&uploads.token), headers.clone());
-    let admitted = tokio::task::spawn_blocking(move || token.admits(&given)).await;
-    if !admitted.unwrap_or(false) {
+    if !uploads.token.is(Given::as_bearer(headers)).await {
         let detail = "an upload needs the write token: Authorization: Bearer TOKEN";
         let challenge = HeaderValue::from_static("Bearer realm=\"code-server\"");
         return Err(

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::rebuilds::Rebuilds;
 use crate::store::retention::Retention;
-use crate::store::{ServerRecord, ServerRules};
+use crate::store::{ServerAccess, ServerRecord, ServerRules};
 
 const HOLD: &str = ".code-hold";
 /// How often to look for an event that has to come.
@@ -102,6 +102,7 @@ fn parts(directory: &Path, mode: WatchMode) -> Parts {
         metrics: Metrics::new("test"),
         record: ServerRecord {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            access: ServerAccess::default(),
             pid: 0,
             rules: ServerRules {
                 excludes: Vec::new(),
