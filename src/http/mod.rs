@@ -18,14 +18,16 @@ mod body;
 mod conditional;
 mod host;
 mod log;
+mod prefer;
 mod problem;
 mod range;
 mod resource;
 mod revisions;
 mod token;
 mod upload;
+mod waiting;
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -35,9 +37,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
+use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::artifact::Artifact;
 use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
@@ -46,18 +48,30 @@ use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
 pub use upload::{Confirm, Confirmation, Uploads};
+use waiting::Waiting;
 
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
+/// In how many seconds a client is to come again that found nothing published: not all at the same time.
+const RETRY_IN: RangeInclusive<u64> = 1..=3;
+
 /// All routes over what is published there and what is counted, and one to replace what is published.
-pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Uploads>) -> Router {
+///
+/// Once `stop` is cancelled the server is not ready any more, and no request is held.
+pub fn router(
+    publication: Publication,
+    metrics: Metrics,
+    uploads: Option<Uploads>,
+    stop: CancellationToken,
+) -> Router {
+    let waiting = Waiting::new(publication.clone(), stop);
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts(uploads)
+    artifacts(uploads, &waiting)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(log::log))
-        .merge(observation(metrics).method_not_allowed_fallback(method_not_allowed))
+        .merge(observation(metrics, waiting).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
         .layer(from_fn(host::require))
         .layer(SetResponseHeaderLayer::overriding(
@@ -71,28 +85,20 @@ pub fn router(publication: Publication, metrics: Metrics, uploads: Option<Upload
         .with_state(publication)
 }
 
-fn artifacts(mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(mut uploads: Option<Uploads>, waiting: &Waiting) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let current = get(
-            move |State(publication): State<Publication>, request: Request| async move {
-                current(&publication, resource, &request)
-            },
-        );
+        let place = waiting.clone();
+        let current = get(move |request: Request| current(place, resource, request));
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
+        let place = waiting.clone();
         let retained = get(
-            move |State(publication): State<Publication>,
-                  revision: Result<Path<Revision>, PathRejection>,
-                  request: Request| async move {
-                let found = match revision {
-                    Ok(Path(revision)) => publication.find(&revision).await,
-                    Err(_) => None,
-                };
-                retained(&publication, found, resource, &request)
+            move |revision: Result<Path<Revision>, PathRejection>, request: Request| {
+                retained(place, resource, revision, request)
             },
         );
         router = router
@@ -112,36 +118,61 @@ fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter
         .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
-fn current(publication: &Publication, resource: Resource, request: &Request) -> Response {
-    match publication.current() {
+async fn current(waiting: Waiting, resource: Resource, mut request: Request) -> Response {
+    let wait = waiting::wait(&request);
+    let current = waiting.current(resource, &mut request, wait).await;
+    let response = match current {
         Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
         None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
-            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+            .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
             .into_response(),
+    };
+    waiting::applied(response, wait)
+}
+
+/// Another server will be there soon where this one stops, and else there is something to be built first.
+fn retry_after(is_stopping: bool) -> u64 {
+    if is_stopping {
+        *RETRY_IN.start()
+    } else {
+        fastrand::u64(RETRY_IN)
     }
 }
 
-/// What is no revision at all is as unknown as one that was never published: a client that asks for it is told the same,
-/// and which revision it could have instead.
-fn retained(
-    publication: &Publication,
-    found: Option<Arc<Artifact>>,
+/// What is no revision at all is as unknown as one that was never published, though nobody waits for it: a client that asks
+/// for it is told the same, and which revision it could have instead.
+async fn retained(
+    waiting: Waiting,
     resource: Resource,
-    request: &Request,
+    revision: Result<Path<Revision>, PathRejection>,
+    mut request: Request,
 ) -> Response {
-    if let Some(artifact) = found {
-        return resource.answer(&artifact, request.method(), request.headers());
-    }
+    let wait = waiting::wait(&request);
+    let found = match revision {
+        Ok(Path(revision)) => waiting.revision(&revision, &mut request, wait).await,
+        Err(_) => None,
+    };
+    let response = match found {
+        Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+        None => unknown_revision(waiting.publication()).into_response(),
+    };
+    waiting::applied(response, wait)
+}
+
+fn unknown_revision(publication: &Publication) -> Problem {
     let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
     match publication.current() {
         Some(current) => problem.with(CODE_REVISION, code_revision(&current)),
         None => problem,
     }
-    .into_response()
 }
 
 /// What is asked every few seconds by machines, and so not logged.
-fn observation(metrics: Metrics) -> Router<Publication> {
+fn observation(metrics: Metrics, waiting: Waiting) -> Router<Publication> {
+    let ready = move || {
+        let answer = ready(&waiting);
+        async move { answer }
+    };
     let metrics = move || {
         let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);
         let response = ([(CONTENT_TYPE, content_type)], metrics.encode());
@@ -150,12 +181,15 @@ fn observation(metrics: Metrics) -> Router<Publication> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(ready.clone()))
         .route("/healthz", get(ready))
 }
 
-async fn ready(State(publication): State<Publication>) -> (StatusCode, &'static str) {
-    match publication.current() {
+fn ready(waiting: &Waiting) -> (StatusCode, &'static str) {
+    if waiting.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n");
+    }
+    match waiting.publication().current() {
         Some(_) => (StatusCode::OK, "ok\n"),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,

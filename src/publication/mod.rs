@@ -42,18 +42,53 @@ impl Publication {
 
     /// From now on predecessors are found in this store. Once it has one, it keeps it.
     pub fn keep_in(&self, store: Arc<Store>) {
-        drop(self.store.set(store));
+        if self.store.set(store).is_ok() {
+            // One of them may be waited for.
+            self.current.send_modify(|_| {});
+        }
     }
 
-    /// Makes an artifact the current one.
+    /// Makes an artifact the current one, and wakes those who wait for one, unless it has the same bytes as the last.
     pub fn publish(&self, artifact: Arc<Artifact>) {
-        self.current.send_replace(Some(artifact));
+        self.current.send_if_modified(|current| {
+            let before = current.replace(artifact);
+            let bytes = |artifact: &Artifact| {
+                let (archive, json) = (artifact.archive().digest(), artifact.json().digest());
+                (archive, json)
+            };
+            before.as_deref().map(bytes) != current.as_deref().map(bytes)
+        });
     }
 
     /// The current artifact; `None` before the first.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Artifact>> {
         self.current.borrow().clone()
+    }
+
+    /// Waits until the current artifact is such a one, and gives it.
+    ///
+    /// It is looked at once at the start, and then once behind each publication; of several in quick succession the last may
+    /// be the only one seen. Takes no time and no thread in between. Cancel safe: whoever waits again has missed nothing.
+    pub async fn wait_for(&self, mut is_such: impl FnMut(&Artifact) -> bool) -> Arc<Artifact> {
+        let mut changes = self.current.subscribe();
+        let current = changes.wait_for(|current| current.as_deref().is_some_and(&mut is_such));
+        let current = current.await.expect("the sender is our own");
+        Arc::clone(current.as_ref().expect("only an artifact is such a one"))
+    }
+
+    /// Waits until the artifact of this revision can be served, be it the current one or a predecessor, and gives it.
+    ///
+    /// Cancel safe, and as cheap as [`Self::wait_for`].
+    pub async fn wait_for_revision(&self, revision: &Revision) -> Arc<Artifact> {
+        let mut changes = self.current.subscribe();
+        loop {
+            // What came and went between two looks is found among the predecessors.
+            if let Some(found) = self.find(revision).await {
+                return found;
+            }
+            changes.changed().await.expect("the sender is our own");
+        }
     }
 
     /// The artifact of this revision, if it can be served. Only for a predecessor is a disk waited for.

@@ -154,7 +154,12 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let router = http::router(publication.clone(), metrics.clone(), uploads);
+        let router = http::router(
+            publication.clone(),
+            metrics.clone(),
+            uploads,
+            shutdown.clone(),
+        );
         let address = listener.local_addr().ok();
         if let Some(address) = address {
             info!(%address, "listening");

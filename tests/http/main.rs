@@ -5,6 +5,8 @@
     reason = "a test fails where it stands, and so do its helpers"
 )]
 
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -56,7 +58,8 @@ impl Server {
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
-        let router = router(publication.clone(), Metrics::new("1.2.3"), None);
+        let metrics = Metrics::new("1.2.3");
+        let router = router(publication.clone(), metrics, None, shutdown.clone());
         Self {
             address: listener.local_addr().unwrap(),
             publication,
@@ -679,7 +682,8 @@ async fn what_turned_out_damaged_is_served_no_more() {
     let new = publish(&server, &store, "new");
     server.publication.withdraw(&new.digest).await;
     server.get("/readyz", "").await.expect(503, &[]);
-    server.get("/code.tar.gz", "").await.expect_problem(503);
+    let nothing = server.get("/code.tar.gz", "Prefer: wait=0\r\n").await;
+    nothing.expect_problem(503);
     for (descriptor, status) in [(&old, 200), (&new, 404)] {
         let path = format!("/revisions/{}/code.json", descriptor.revision);
         server.get(&path, "").await.expect(status, &[]);
@@ -710,9 +714,10 @@ async fn metrics_are_there_for_prometheus() {
 async fn before_the_first_artifact_clients_are_told_to_come_back() {
     let server = Server::empty(LIMITS);
     for path in ["/code.tar.gz", "/code.json", "/code.list"] {
-        let reply = server.get(path, "").await;
+        let reply = server.get(path, "Prefer: wait=0\r\n").await;
         reply.expect_problem(503);
-        reply.expect(503, &[("retry-after", "1")]);
+        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=3).contains(&seconds));
         assert_eq!(reply.header("code-revision"), None);
     }
     let path = format!("/revisions/{}/code.tar.gz", revision());

@@ -61,7 +61,12 @@ impl Server {
             metrics: Metrics::new("1.2.3"),
             tasks: tasks.clone(),
         };
-        let router = router(Publication::new(), Metrics::new("1.2.3"), Some(uploads));
+        let router = router(
+            Publication::new(),
+            Metrics::new("1.2.3"),
+            Some(uploads),
+            CancellationToken::new(),
+        );
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let limits = Limits {
@@ -438,7 +443,12 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         max_connections: 1,
         drain_timeout: PATIENCE,
     };
-    let router = router(Publication::new(), Metrics::new("1.2.3"), None);
+    let router = router(
+        Publication::new(),
+        Metrics::new("1.2.3"),
+        None,
+        CancellationToken::new(),
+    );
     let serving = TaskTracker::new().spawn(listen::serve(
         closed,
         router,
