@@ -207,8 +207,11 @@ async fn converse(
         router.clone().call(request.map(Body::new))
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    if let Some(result) = shutdown.run_until_cancelled(connection.as_mut()).await {
-        return result;
+    tokio::select! {
+        // First, or what the same call to stop brings about would be answered without a word on the connection's end.
+        biased;
+        () = shutdown.cancelled() => {}
+        result = connection.as_mut() => return result,
     }
     connection.as_mut().graceful_shutdown();
     connection.await

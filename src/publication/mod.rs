@@ -150,3 +150,75 @@ impl Default for Publication {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::descriptor::Descriptor;
+
+    fn artifact(archive: &[u8], created_at: SystemTime) -> Arc<Artifact> {
+        let descriptor = Descriptor {
+            format: "1".into(),
+            revision: Revision::of_listing(Digest::of(archive)),
+            digest: Digest::of(archive),
+            size: archive.len() as u64,
+            uncompressed_size: 0,
+            entries: 0,
+            files: 0,
+            created_at,
+            segments: Vec::new(),
+            left_out: BTreeMap::new(),
+        };
+        let file = || -> File { tempfile::tempfile().unwrap() };
+        let sized = file();
+        sized.set_len(archive.len() as u64).unwrap();
+        Arc::new(Artifact::new(descriptor, sized, file(), created_at).unwrap())
+    }
+
+    /// Counts how often somebody is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_publication_of_other_bytes_wakes_once() {
+        let publication = Publication::new();
+        let (start, later) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        let wanted = Digest::of(b"c");
+        let waiting = publication.wait_for(|artifact| artifact.descriptor().digest == wanted);
+        let mut waiting = pin!(waiting);
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        // The same archive with another descriptor is news to those who wait for the descriptor.
+        for (published, expected) in [
+            (artifact(b"a", start), 1),
+            (artifact(b"a", start), 1),
+            (artifact(b"a", later), 2),
+            (artifact(b"b", start), 3),
+        ] {
+            publication.publish(published);
+            assert_eq!(wakes.0.load(Ordering::Relaxed), expected);
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+        }
+        publication.publish(artifact(b"c", start));
+        let Poll::Ready(found) = waiting.as_mut().poll(&mut context) else {
+            panic!("it is there");
+        };
+        assert_eq!(found.descriptor().digest, wanted);
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 4);
+    }
+}
