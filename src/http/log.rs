@@ -11,7 +11,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::method::Method;
 use http::status::StatusCode;
-use http::uri::Uri;
 use http_body::{Frame, SizeHint};
 use tracing::info;
 
@@ -30,7 +29,8 @@ pub(super) async fn log(request: Request, next: Next) -> Response {
 /// A request and what became of it; dropping it writes the line.
 struct Exchange {
     method: Method,
-    uri: Uri,
+    /// Its own, and not a part of what the connection has read, which would be held for as long as the answer takes.
+    path: Box<str>,
     began: Instant,
     /// `None` until there is a response.
     status: Option<StatusCode>,
@@ -42,7 +42,7 @@ impl Exchange {
     fn begin(request: &Request) -> Self {
         Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path().into(),
             began: Instant::now(),
             status: None,
             bytes: 0,
@@ -56,7 +56,7 @@ impl Drop for Exchange {
         let message = if self.complete { "sent" } else { "aborted" };
         info!(
             method = %Escaped(self.method.as_str().as_bytes()),
-            path = %Escaped(self.uri.path().as_bytes()),
+            path = %Escaped(self.path.as_bytes()),
             status = self.status.map(|status| status.as_u16()),
             bytes = self.bytes,
             elapsed = ?self.began.elapsed(),

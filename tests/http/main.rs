@@ -5,6 +5,7 @@
     reason = "a test fails where it stands, and so do its helpers"
 )]
 
+mod limits;
 mod vectors;
 mod waiting;
 
