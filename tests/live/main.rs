@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crashing;
+mod draining;
 mod following;
 mod holding;
 mod ingesting;
 mod keeping;
+mod nonsense;
 mod roots;
 mod server;
 mod tearing;

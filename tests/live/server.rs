@@ -59,7 +59,12 @@ impl Setup {
 
     /// Starts a server; it listens, and need not be ready.
     pub(crate) fn start(&self) -> Server {
-        let mut child = Command::new(PROGRAM)
+        self.start_as(Command::new(PROGRAM))
+    }
+
+    /// Starts a server by a command that lacks its arguments only.
+    pub(crate) fn start_as(&self, mut program: Command) -> Server {
+        let mut child = program
             .arg("serve")
             .arg(&self.root)
             .args([
@@ -216,6 +221,16 @@ impl Server {
             );
             pause(LOOK_EVERY);
         }
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("the server has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// Ends it as a kernel would that is out of memory.
