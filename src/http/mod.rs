@@ -32,7 +32,7 @@ use std::ops::RangeInclusive;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::from_fn;
+use axum::middleware::{from_extractor, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -44,6 +44,7 @@ use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
+use host::NamedHost;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
 pub use token::TokenFile;
@@ -73,14 +74,11 @@ pub fn router(
         .layer(from_fn(log::log))
         .merge(observation(metrics, waiting).method_not_allowed_fallback(method_not_allowed))
         .fallback(not_found)
-        .layer(from_fn(host::require))
-        .layer(SetResponseHeaderLayer::overriding(
-            X_CONTENT_TYPE_OPTIONS,
-            nosniff,
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            CACHE_CONTROL,
-            no_store,
+        // All at once, from the outermost inwards: each layer of its own would have every request hold one more future.
+        .layer((
+            SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store),
+            SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, nosniff),
+            from_extractor::<NamedHost>(),
         ))
         .with_state(publication)
 }
@@ -118,16 +116,26 @@ fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter
         .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
-async fn current(waiting: Waiting, resource: Resource, mut request: Request) -> Response {
-    let wait = waiting::wait(&request);
-    let current = waiting.current(resource, &mut request, wait).await;
-    let response = match current {
-        Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
-        None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
-            .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
-            .into_response(),
-    };
-    waiting::applied(response, wait)
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
+)]
+fn current(
+    waiting: Waiting,
+    resource: Resource,
+    mut request: Request,
+) -> impl Future<Output = Response> {
+    async move {
+        let wait = waiting::wait(&request);
+        let current = waiting.current(resource, &mut request, wait).await;
+        let response = match current {
+            Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+            None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
+                .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
+                .into_response(),
+        };
+        waiting::applied(response, wait)
+    }
 }
 
 /// Another server will be there soon where this one stops, and else there is something to be built first.
@@ -141,22 +149,28 @@ fn retry_after(is_stopping: bool) -> u64 {
 
 /// What is no revision at all is as unknown as one that was never published, though nobody waits for it: a client that asks
 /// for it is told the same, and which revision it could have instead.
-async fn retained(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
+)]
+fn retained(
     waiting: Waiting,
     resource: Resource,
     revision: Result<Path<Revision>, PathRejection>,
     mut request: Request,
-) -> Response {
-    let wait = waiting::wait(&request);
-    let found = match revision {
-        Ok(Path(revision)) => waiting.revision(&revision, &mut request, wait).await,
-        Err(_) => None,
-    };
-    let response = match found {
-        Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
-        None => unknown_revision(waiting.publication()).into_response(),
-    };
-    waiting::applied(response, wait)
+) -> impl Future<Output = Response> {
+    async move {
+        let wait = waiting::wait(&request);
+        let found = match revision {
+            Ok(Path(revision)) => waiting.revision(&revision, &mut request, wait).await,
+            Err(_) => None,
+        };
+        let response = match found {
+            Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+            None => unknown_revision(waiting.publication()).into_response(),
+        };
+        waiting::applied(response, wait)
+    }
 }
 
 fn unknown_revision(publication: &Publication) -> Problem {

@@ -9,6 +9,7 @@
 //! A stopping server holds nobody: each is told at once what there is. Whoever is held costs the request's conditions, a
 //! place among those whom a publication wakes, and a timer that fires once.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use http::header::{
 };
 use http::method::Method;
 use http::uri::Uri;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::conditional::{self, Outcome};
@@ -94,7 +95,8 @@ impl Waiting {
         // Not the request as a whole: its body cannot be looked at by several threads.
         let request = (request.method(), request.headers());
         let news = |artifact: &Artifact| !is_known(resource, artifact, request);
-        let news = self.hold(held, self.publication.wait_for(news)).await;
+        let news = pin!(self.publication.wait_for(news));
+        let news = self.hold(held, news).await;
         news.or_else(|| self.publication.current())
     }
 
@@ -113,13 +115,18 @@ impl Waiting {
             return found;
         }
         reduce(request);
-        self.hold(held, self.publication.wait_for_revision(revision))
-            .await
+        let news = pin!(self.publication.wait_for_revision(revision));
+        self.hold(held, news).await
     }
 
-    async fn hold<T>(&self, held: Duration, news: impl Future<Output = T>) -> Option<T> {
-        let news = self.stop.run_until_cancelled(news);
-        timeout(held, news).await.ok().flatten()
+    /// By reference, for a future that is passed on by value is kept twice.
+    async fn hold<T>(&self, held: Duration, news: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            news = news => Some(news),
+            () = sleep(held) => None,
+        }
     }
 }
 
@@ -291,6 +298,14 @@ mod tests {
         let current = artifact("current");
         waiting.publication.publish(Arc::clone(&current));
         assert_eq!(held(&waiting, &[tag(&current)], Some(55)).await, 0);
+    }
+
+    /// Of which there may be thousands.
+    #[test]
+    fn who_waits_takes_little_memory() {
+        let future = super::super::current(place(), Resource::Archive, request(&[]));
+        let size = size_of_val(&future);
+        assert!(size <= 1024, "{size}");
     }
 
     #[test]
