@@ -164,12 +164,13 @@ impl Server {
             debug!(%error, "connection lost before its first byte");
             return;
         }
-        let conversation = converse(
+        // In a place of its own, for what it is passed to by value would keep it twice.
+        let conversation = Box::pin(converse(
             self.http.clone(),
             stream,
             (self.router.clone(), Connection { peer }),
             self.shutdown.clone(),
-        );
+        ));
         let cut = self.cut.clone();
         self.connections.spawn(async move {
             if let Some(Err(error)) = cut.run_until_cancelled(conversation).await {
