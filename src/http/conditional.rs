@@ -19,7 +19,7 @@ use crate::digest::Digest;
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// From here on, a year of two digits is taken for one of the past.
-const FIFTY_YEARS: Duration = Duration::from_secs(50 * 31_556_952);
+const FIFTY_YEARS: Duration = Duration::from_hours(50 * 8_766);
 /// As the form with a year of two digits has them.
 const WEEKDAYS: [&str; 7] = [
     "Monday",

@@ -196,8 +196,8 @@ mod tests {
     fn each_publication_of_other_bytes_wakes_once() {
         let publication = Publication::new();
         let (start, later) = (SystemTime::UNIX_EPOCH, SystemTime::now());
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(Arc::clone(&wakes));
+        let counted = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&counted));
         let mut context = Context::from_waker(&waker);
         let wanted = Digest::of(b"c");
         let waiting = publication.wait_for(|artifact| artifact.descriptor().digest == wanted);
@@ -211,7 +211,7 @@ mod tests {
             (artifact(b"b", start), 3),
         ] {
             publication.publish(published);
-            assert_eq!(wakes.0.load(Ordering::Relaxed), expected);
+            assert_eq!(counted.0.load(Ordering::Relaxed), expected);
             assert!(waiting.as_mut().poll(&mut context).is_pending());
         }
         publication.publish(artifact(b"c", start));
@@ -219,6 +219,6 @@ mod tests {
             panic!("it is there");
         };
         assert_eq!(found.descriptor().digest, wanted);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 4);
+        assert_eq!(counted.0.load(Ordering::Relaxed), 4);
     }
 }

@@ -4,6 +4,8 @@
 //! range does not count for it. Each is asked of the current archive and of its revision. `TAG` stands for the entity tag
 //! of what is served, and `DATE` for the time it was published at.
 
+use std::thread;
+
 use super::*;
 
 const BEFORE: &str = "Tue, 14 Nov 2023 22:13:19 GMT";
@@ -27,6 +29,17 @@ enum Answer {
 
 use Answer::{Failed, NotModified, Part, Unsatisfiable, Whole};
 
+/// Tells which case it was that failed.
+struct Named(String);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            drop(writeln!(io::stderr(), "in the case {}", self.0));
+        }
+    }
+}
+
 async fn check(cases: &[(&str, Answer)]) {
     let server = Server::start();
     let tag = etag(ARCHIVE);
@@ -37,15 +50,12 @@ async fn check(cases: &[(&str, Answer)]) {
     ] {
         let whole = exchange(&mut client, "GET", &path, "").await;
         for (headers, expected) in cases {
+            let _named = Named(format!("{path} {headers}"));
             let dates = headers.replace("BEFORE", BEFORE).replace("AFTER", AFTER);
             let headers = dates.replace("DATE", DATE).replace("TAG", &tag);
-            let lines: String = headers
-                .split(" | ")
-                .map(|line| format!("{line}\r\n"))
-                .collect();
+            let lines = headers.replace(" | ", "\r\n") + "\r\n";
             let get = exchange(&mut client, "GET", &path, &lines).await;
             let head = exchange(&mut client, "HEAD", &path, &lines).await;
-            println!("{path} {headers}: {} {}", get.status, head.status);
             check_get(&get, &whole, *expected);
             check_head(&head, &get, &whole, *expected);
         }
