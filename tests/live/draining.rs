@@ -118,11 +118,7 @@ fn who_waits_is_answered_at_once() {
     let began = Instant::now();
     server.signal(Signal::TERM);
     for (client, status) in [(change, 304), (wanted, 404)] {
-        let reply = client.answer();
-        assert_eq!(
-            (reply.status, &*reply.headers["connection"]),
-            (status, "close")
-        );
+        assert_eq!(client.answer().status, status);
     }
     assert_eq!(server.ended(), Some(0));
     assert!(
