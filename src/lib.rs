@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`exit`], [`telemetry`], [`metrics`], [`shutdown`] | exit codes, logs, what is counted, the signals that a program takes |
 //! | [`config`] | arguments as typed, and the configuration decided from them |
+//! | [`machine`] | what memory and how many descriptors this process may have |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
 //! | [`root`] | one handle on a directory, and every access beneath it |
 //! | [`tree`] | the live directory as found, what of it belongs, and that it may have changed |
@@ -57,6 +58,7 @@ pub mod http;
 pub mod ingest;
 pub mod listen;
 pub mod listing;
+pub mod machine;
 pub mod metrics;
 pub mod ordered;
 pub mod pack;

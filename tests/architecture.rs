@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("exit", &["entry"]),
     ("shutdown", &["exit"]),
+    ("machine", &[]),
     ("root", &["entry"]),
     ("config", &["digest", "entry", "exit", "telemetry"]),
     ("listing", &["digest", "entry"]),
@@ -37,7 +38,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["digest", "entry", "exit", "listing", "ordered", "root"],
     ),
     ("artifact", &["descriptor", "digest"]),
-    ("metrics", &[]),
+    ("metrics", &["telemetry"]),
     ("store", &["artifact", "descriptor", "digest", "entry"]),
     (
         "publication",
@@ -71,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &[]),
+    ("listen", &["artifact", "metrics"]),
     (
         "fetch",
         &[
@@ -100,6 +101,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "entry",
             "exit",
             "ingest",
+            "listen",
             "metrics",
             "publication",
             "unpack",
@@ -117,6 +119,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "http",
             "ingest",
             "listen",
+            "machine",
             "metrics",
             "publication",
             "shutdown",

@@ -22,7 +22,7 @@ use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
 use code_server::fetch::progress::Progress;
 use code_server::fetch::{FetchError, Summary, run};
-use code_server::http::router;
+use code_server::http::{Downloads, router};
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
 use code_server::publication::Publication;
@@ -899,7 +899,17 @@ impl RealServer {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let metrics = Metrics::new("1.2.3");
-        let router = router(publication.clone(), metrics, None, shutdown.clone());
+        let downloads = Downloads {
+            moving: 1,
+            waiting: 1,
+        };
+        let router = router(
+            publication.clone(),
+            metrics.clone(),
+            downloads,
+            None,
+            shutdown.clone(),
+        );
         let router = router.layer(from_fn(move |request, next: Next| {
             count.fetch_add(1, Ordering::Relaxed);
             next.run(request)
@@ -910,7 +920,8 @@ impl RealServer {
             max_connections: 64,
             drain_timeout: Duration::from_mins(1),
         };
-        TaskTracker::new().spawn(listen::serve(listener, router, limits, shutdown.clone()));
+        let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
+        TaskTracker::new().spawn(serving);
         Self {
             url: BaseUrl::parse(&url).unwrap(),
             publication,

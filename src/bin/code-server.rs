@@ -18,7 +18,7 @@ use code_server::fetch::client::{Client, Timeouts};
 use code_server::ingest::{End, Feeder, Ingested, Order, feed, ingest};
 use code_server::pack::pack;
 use code_server::server::Server;
-use code_server::telemetry::{self, LogFormat};
+use code_server::telemetry::{self, LogFormat, Queued};
 use code_server::unpack::Limits;
 use code_server::{listen, shutdown, store};
 use http::{HeaderMap, StatusCode};
@@ -39,10 +39,13 @@ fn main() -> ExitCode {
             return error.exit().into();
         }
     };
-    telemetry::start(match &command {
-        Command::Serve(config) => config.log_format,
-        Command::Pack(_) | Command::Ingest(_) | Command::Healthcheck(_) => LogFormat::Text,
-    });
+    let queued = match &command {
+        Command::Serve(config) => Some(telemetry::start_queued(config.log_format)),
+        Command::Pack(_) | Command::Ingest(_) | Command::Healthcheck(_) => {
+            telemetry::start(LogFormat::Text);
+            None
+        }
+    };
     for name in Command::unknown_variables() {
         warn!(%name, "no flag has this variable as its twin: is it misspelt?");
     }
@@ -52,11 +55,14 @@ fn main() -> ExitCode {
         Command::Ingest(config) => ingest_until_signalled(&config),
         Command::Healthcheck(config) => within_runtime(healthcheck(config)),
     };
+    let is_read = queued.is_none_or(Queued::end);
     match ended {
         Ok(exit) => exit.into(),
         Err(Failure { exit, reason }) => {
-            // Nobody is left to tell if standard error is gone.
-            drop(writeln!(io::stderr(), "error: {reason}"));
+            if is_read {
+                // Nobody is left to tell if standard error is gone.
+                drop(writeln!(io::stderr(), "error: {reason}"));
+            }
             exit.into()
         }
     }

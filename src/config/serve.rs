@@ -38,9 +38,15 @@ pub(super) struct ServeArgs {
     #[command(flatten)]
     upload: UploadArgs,
 
-    /// How many connections may be open at a time; more of them wait to be accepted
-    #[arg(long, value_name = "N", default_value_t = 500, env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: u32,
+    /// How many archives are sent at a time; more downloads wait for their turn, and get it sooner if the clients are slower
+    /// than the link
+    #[arg(long, value_name = "N", default_value_t = 2, env = "CODE_SERVER_MAX_DOWNLOADS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_downloads: u32,
+
+    /// How many connections may be open at a time; more of them wait to be accepted [default: one for each 32 KiB of the
+    /// memory limit, 10000 without one]
+    #[arg(long, value_name = "N", env = "CODE_SERVER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
 
     /// How long a client may take to send the head of a request
     #[arg(long, value_name = "DURATION", default_value = "10s", env = "CODE_SERVER_HEADER_TIMEOUT", value_parser = duration)]
@@ -80,8 +86,10 @@ pub struct ServeConfig {
     pub retention: RetentionConfig,
     /// Who may replace what is served, and by how much.
     pub upload: UploadConfig,
-    /// Connections open at a time.
-    pub max_connections: usize,
+    /// Archives sent at a time, where the link limits.
+    pub max_downloads: usize,
+    /// Connections open at a time; `None`: as many as the machine has memory for.
+    pub max_connections: Option<usize>,
     /// For the head of a request.
     pub header_timeout: Duration,
     /// For a client that takes nothing.
@@ -108,13 +116,18 @@ impl ServeArgs {
             state_dir: self.state_dir,
             retention: self.retention.decide(),
             upload: self.upload.decide(),
-            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            max_downloads: count(self.max_downloads),
+            max_connections: self.max_connections.map(count),
             header_timeout: self.header_timeout,
             stall_timeout: self.stall_timeout,
             drain_timeout: self.drain_timeout,
             log_format: self.log_format.into(),
         })
     }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// The pattern of this name in the root, and of no other.

@@ -1,99 +1,159 @@
-//! One line in the log for each request: what was asked, what was answered, and how far that came.
+//! What is logged and counted of requests.
+//!
+//! A download, which is the GET of an archive that is answered with bytes of it, is a line at `info` when it has ended (see
+//! [`Exchange`]). An answer that says that this server is broken is a line at `warn`. Every other request is one at `debug`:
+//! a fleet that asks every few seconds whether anything has changed shall not fill a log. Probes and metrics have no line.
+//! All of them are counted.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, HttpBody};
-use axum::extract::Request;
+use axum::body::HttpBody;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
 use http::method::Method;
 use http::status::StatusCode;
-use http_body::{Frame, SizeHint};
-use tracing::info;
+use tracing::{debug, warn};
 
+use super::exchange::{Exchange, Origin, text};
+use super::trace::{X_REQUEST_ID, request_id, traceparent};
 use crate::entry::Escaped;
+use crate::listen::Connection;
+use crate::metrics::{self, Metrics, RequestFigures, Route};
 
-/// Logs the request when its response has been handed to the connection, or when it is given up before that.
-pub(super) async fn log(request: Request, next: Next) -> Response {
-    let mut exchange = Exchange::begin(&request);
+/// Counts and logs a request, and names it in its response.
+///
+/// The [`Exchange`] of a download comes as an extension of the response.
+pub(super) async fn observe(
+    State(metrics): State<Metrics>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let pending = Pending::of(metrics, &request);
+    if request.method() == Method::PUT {
+        // An upload has a line of its own in the log, which names it too.
+        let id = pending.origin.request_id.clone();
+        request.headers_mut().insert(X_REQUEST_ID, id);
+    }
     let response = next.run(request).await;
-    exchange.status = Some(response.status());
-    // axum takes the body away from the response to a HEAD request, so nobody will ever ask for it.
-    exchange.complete = exchange.method == Method::HEAD || response.body().is_end_stream();
-    response.map(|body| Body::new(Logged { body, exchange }))
+    pending.answered(response)
 }
 
-/// A request and what became of it; dropping it writes the line.
-struct Exchange {
+/// A request that was not answered yet. If it is dropped so, the client went away, or the server came to its end.
+struct Pending {
+    metrics: Metrics,
+    route: Route,
     method: Method,
     /// Its own, and not a part of what the connection has read, which would be held for as long as the answer takes.
     path: Box<str>,
-    began: Instant,
-    /// `None` until there is a response.
-    status: Option<StatusCode>,
-    bytes: u64,
-    complete: bool,
+    origin: Origin,
+    asks_to_be_held: bool,
+    is_answered: bool,
 }
 
-impl Exchange {
-    fn begin(request: &Request) -> Self {
+impl Pending {
+    fn of(metrics: Metrics, request: &Request) -> Self {
+        let headers = request.headers();
         Self {
+            metrics,
+            route: Route::of(request.uri().path()),
             method: request.method().clone(),
             path: request.uri().path().into(),
-            began: Instant::now(),
-            status: None,
-            bytes: 0,
-            complete: false,
+            origin: Origin {
+                peer: request.extensions().get().map(Connection::peer),
+                began: Instant::now(),
+                request_id: request_id(headers),
+                traceparent: traceparent(headers).cloned(),
+            },
+            asks_to_be_held: headers.contains_key("prefer"),
+            is_answered: false,
+        }
+    }
+
+    fn answered(mut self, mut response: Response) -> Response {
+        self.is_answered = true;
+        let status = response.status();
+        self.metrics.requested(&RequestFigures {
+            route: self.route,
+            method: metrics::Method::from(&self.method),
+            status: status.as_u16(),
+            elapsed: (!self.asks_to_be_held).then(|| self.origin.began.elapsed()),
+        });
+        let id = self.origin.request_id.clone();
+        response.headers_mut().insert(X_REQUEST_ID, id);
+        let exchange: Option<Arc<Exchange>> = response.extensions_mut().remove();
+        if let Some(exchange) = exchange {
+            exchange.tell(self.origin.clone(), &response);
+            return response;
+        }
+        let bytes = match self.method {
+            Method::HEAD => 0,
+            _ => response.body().size_hint().lower(),
+        };
+        self.metrics.sent(bytes);
+        self.log(Some((status, bytes)));
+        response
+    }
+
+    /// What the fields are made of is looked at only where somebody wants the line.
+    fn log(&self, answer: Option<(StatusCode, u64)>) {
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                $level!(
+                    client = self.origin.peer.map(tracing::field::display),
+                    method = %Escaped(self.method.as_str().as_bytes()),
+                    path = %Escaped(self.path.as_bytes()),
+                    status = answer.map(|(status, _)| status.as_u16()),
+                    bytes = answer.map(|(_, bytes)| bytes),
+                    elapsed = ?self.origin.began.elapsed(),
+                    request_id = text(&self.origin.request_id),
+                    trace_id = self.origin.trace().map(|trace| trace.trace_id),
+                    parent_id = self.origin.trace().map(|trace| trace.parent_id),
+                    $message
+                )
+            };
+        }
+        match answer {
+            _ if self.route.is_observation() => {}
+            Some((status, _)) if is_our_fault(status) => line!(warn, "request failed"),
+            Some(_) => line!(debug, "request"),
+            None => line!(debug, "request given up"),
         }
     }
 }
 
-impl Drop for Exchange {
+impl Drop for Pending {
     fn drop(&mut self) {
-        let message = if self.complete { "sent" } else { "aborted" };
-        info!(
-            method = %Escaped(self.method.as_str().as_bytes()),
-            path = %Escaped(self.path.as_bytes()),
-            status = self.status.map(|status| status.as_u16()),
-            bytes = self.bytes,
-            elapsed = ?self.began.elapsed(),
-            "{message}"
-        );
-    }
-}
-
-/// Counts a body's bytes on their way to the connection.
-struct Logged {
-    body: Body,
-    exchange: Exchange,
-}
-
-impl HttpBody for Logged {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            let data = frame.data_ref();
-            self.exchange.bytes += data.map_or(0, |data| data.len() as u64);
+        if !self.is_answered {
+            self.log(None);
         }
-        let failed = matches!(frame, Some(Err(_)));
-        self.exchange.complete = !failed && self.body.is_end_stream();
-        Poll::Ready(frame)
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
+/// Whether a status is for the operator to read of. That there is nothing to serve yet is told by the builds.
+fn is_our_fault(status: StatusCode) -> bool {
+    status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE
+}
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_broken_here_is_a_warning() {
+        for (status, expected) in [
+            (200, false),
+            (304, false),
+            (400, false),
+            (404, false),
+            (503, false),
+            (500, true),
+            (504, true),
+            (507, true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(is_our_fault(status), expected, "{status}");
+        }
     }
 }

@@ -14,8 +14,12 @@
 //! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
 //! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
 
+mod admission;
+mod answer;
 mod body;
 mod conditional;
+mod download;
+mod exchange;
 mod host;
 mod log;
 mod prefer;
@@ -24,6 +28,7 @@ mod range;
 mod resource;
 mod revisions;
 mod token;
+mod trace;
 mod upload;
 mod waiting;
 
@@ -32,7 +37,7 @@ use std::ops::RangeInclusive;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::{from_extractor, from_fn};
+use axum::middleware::{from_extractor, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -44,6 +49,9 @@ use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
+use admission::Admission;
+use answer::{Asked, answer};
+use download::Gate;
 use host::NamedHost;
 use problem::Problem;
 use resource::{CODE_REVISION, Resource, code_revision};
@@ -57,22 +65,37 @@ const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-ty
 /// In how many seconds a client is to come again that found nothing published: not all at the same time.
 const RETRY_IN: RangeInclusive<u64> = 1..=3;
 
+/// How many archives are sent at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Downloads {
+    /// So many move at once.
+    pub moving: usize,
+    /// So many wait until it is their turn; more are told to come back later.
+    pub waiting: usize,
+}
+
 /// All routes over what is published there and what is counted, and one to replace what is published.
 ///
 /// Once `stop` is cancelled the server is not ready any more, and no request is held.
 pub fn router(
     publication: Publication,
     metrics: Metrics,
+    downloads: Downloads,
     uploads: Option<Uploads>,
     stop: CancellationToken,
 ) -> Router {
     let waiting = Waiting::new(publication.clone(), stop);
     let nosniff = HeaderValue::from_static("nosniff");
     let no_store = HeaderValue::from_static("no-store");
-    artifacts(uploads, &waiting)
+    let gate = Gate {
+        admission: Admission::new(downloads.moving, downloads.waiting),
+        metrics: metrics.clone(),
+    };
+    artifacts(&gate, uploads, &waiting)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(log::log))
-        .merge(observation(metrics, waiting).method_not_allowed_fallback(method_not_allowed))
+        .merge(
+            observation(metrics.clone(), waiting).method_not_allowed_fallback(method_not_allowed),
+        )
         .fallback(not_found)
         // All at once, from the outermost inwards: each layer of its own would have every request hold one more future.
         .layer((
@@ -80,22 +103,23 @@ pub fn router(
             SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, nosniff),
             from_extractor::<NamedHost>(),
         ))
+        .layer(from_fn_with_state(metrics, log::observe))
         .with_state(publication)
 }
 
-fn artifacts(mut uploads: Option<Uploads>, waiting: &Waiting) -> Router<Publication> {
+fn artifacts(gate: &Gate, mut uploads: Option<Uploads>, waiting: &Waiting) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let place = waiting.clone();
-        let current = get(move |request: Request| current(place, resource, request));
+        let place = (waiting.clone(), gate.clone());
+        let current = get(move |request: Asked| current(place, resource, request));
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let place = waiting.clone();
+        let place = (waiting.clone(), gate.clone());
         let retained = get(
-            move |revision: Result<Path<Revision>, PathRejection>, request: Request| {
+            move |revision: Result<Path<Revision>, PathRejection>, request: Asked| {
                 retained(place, resource, revision, request)
             },
         );
@@ -121,15 +145,17 @@ fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter
     reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
 )]
 fn current(
-    waiting: Waiting,
+    (waiting, gate): (Waiting, Gate),
     resource: Resource,
-    mut request: Request,
+    mut request: Asked,
 ) -> impl Future<Output = Response> {
     async move {
-        let wait = waiting::wait(&request);
-        let current = waiting.current(resource, &mut request, wait).await;
+        let wait = prefer::wait(&request.headers);
+        let current = waiting
+            .current(resource, (&request.method, &mut request.headers), wait)
+            .await;
         let response = match current {
-            Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
             None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
                 .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
                 .into_response(),
@@ -154,19 +180,23 @@ fn retry_after(is_stopping: bool) -> u64 {
     reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
 )]
 fn retained(
-    waiting: Waiting,
+    (waiting, gate): (Waiting, Gate),
     resource: Resource,
     revision: Result<Path<Revision>, PathRejection>,
-    mut request: Request,
+    mut request: Asked,
 ) -> impl Future<Output = Response> {
     async move {
-        let wait = waiting::wait(&request);
+        let wait = prefer::wait(&request.headers);
         let found = match revision {
-            Ok(Path(revision)) => waiting.revision(&revision, &mut request, wait).await,
+            Ok(Path(revision)) => {
+                waiting
+                    .revision(&revision, &mut request.headers, wait)
+                    .await
+            }
             Err(_) => None,
         };
         let response = match found {
-            Some(artifact) => resource.answer(&artifact, request.method(), request.headers()),
+            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
             None => unknown_revision(waiting.publication()).into_response(),
         };
         waiting::applied(response, wait)
@@ -181,7 +211,7 @@ fn unknown_revision(publication: &Publication) -> Problem {
     }
 }
 
-/// What is asked every few seconds by machines, and so not logged.
+/// What is asked every few seconds by machines.
 fn observation(metrics: Metrics, waiting: Waiting) -> Router<Publication> {
     let ready = move || {
         let answer = ready(&waiting);

@@ -1,4 +1,6 @@
-//! The three resources of an artifact, and how a request for one of them is answered.
+//! The three resources of an artifact: what a request for one of them comes to, and what is said of it.
+//!
+//! The bytes themselves are for `download`.
 
 use std::time::SystemTime;
 
@@ -11,7 +13,7 @@ use http::header::{
 use http::method::Method;
 use http::status::StatusCode;
 
-use super::body::{FileBody, NoBody};
+use super::body;
 use super::conditional::{self, Outcome, Validators};
 use super::problem::Problem;
 use super::range::{self, Selection};
@@ -26,6 +28,17 @@ const CODE_UNCOMPRESSED_SIZE: HeaderName =
     HeaderName::from_static(descriptor::CODE_UNCOMPRESSED_SIZE);
 /// The digest of the whole representation, whichever part of it a response holds (RFC 9530 §3).
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// What a request comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The client has it already.
+    NotModified,
+    /// The client means another one.
+    PreconditionFailed,
+    /// It is to be sent, or a part of it, or none that exists.
+    Send(Selection),
+}
 
 /// What can be asked of an artifact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +73,8 @@ impl Resource {
         })
     }
 
-    fn of(self, artifact: &Artifact) -> &Representation {
+    /// Its bytes in an artifact.
+    pub(super) fn of(self, artifact: &Artifact) -> &Representation {
         match self {
             Self::Archive => artifact.archive(),
             Self::Descriptor => artifact.json(),
@@ -68,34 +82,39 @@ impl Resource {
         }
     }
 
-    /// Answers a GET or HEAD request for this resource of an artifact.
-    ///
-    /// A HEAD is answered as its GET would be: whoever sends the response leaves out the body, of which nothing has been
-    /// read until then.
-    pub(super) fn answer(
+    /// What a GET or HEAD request for this resource of an artifact comes to.
+    pub(super) fn judge(
         self,
         artifact: &Artifact,
         method: &Method,
         request: &HeaderMap,
-    ) -> Response {
-        let representation = self.of(artifact);
-        let validators = self.validators(artifact);
-        match conditional::evaluate(method, request, &validators) {
-            Outcome::NotModified => {
-                let headers = self.headers(artifact, &validators);
-                (StatusCode::NOT_MODIFIED, headers, Body::new(NoBody)).into_response()
+    ) -> Verdict {
+        match conditional::evaluate(method, request, &self.validators(artifact)) {
+            Outcome::NotModified => Verdict::NotModified,
+            Outcome::PreconditionFailed => Verdict::PreconditionFailed,
+            Outcome::Proceed { range_applies } => {
+                let range = range_header(request).filter(|_| range_applies);
+                Verdict::Send(range::select(range, self.of(artifact).length()))
             }
-            Outcome::PreconditionFailed => {
+        }
+    }
+
+    /// The response without a body.
+    ///
+    /// To a HEAD request it is the same as to its GET.
+    pub(super) fn response(self, artifact: &Artifact, verdict: &Verdict) -> Response {
+        match verdict {
+            Verdict::NotModified => {
+                let headers = self.headers(artifact, &self.validators(artifact));
+                (StatusCode::NOT_MODIFIED, headers, body::none()).into_response()
+            }
+            Verdict::PreconditionFailed => {
                 let detail = "the representation is not the one that the condition names";
                 Problem::new(StatusCode::PRECONDITION_FAILED, detail)
                     .with(CODE_REVISION, code_revision(artifact))
                     .into_response()
             }
-            Outcome::Proceed { range_applies } => {
-                let range = range_header(request).filter(|_| range_applies);
-                let selection = range::select(range, representation.length());
-                self.send(artifact, &validators, selection)
-            }
+            Verdict::Send(selection) => self.selected(artifact, selection),
         }
     }
 
@@ -107,17 +126,16 @@ impl Resource {
         Validators::new(representation.digest(), modified)
     }
 
-    fn send(self, artifact: &Artifact, validators: &Validators, selection: Selection) -> Response {
-        let representation = self.of(artifact);
-        let length = representation.length();
-        let mut headers = self.headers(artifact, validators);
+    fn selected(self, artifact: &Artifact, selection: &Selection) -> Response {
+        let length = self.of(artifact).length();
+        let mut headers = self.headers(artifact, &self.validators(artifact));
         headers.insert(CONTENT_TYPE, self.media_type());
-        let (status, range) = match selection {
-            Selection::Full => (StatusCode::OK, 0..length),
+        let (status, sent) = match selection {
+            Selection::Full => (StatusCode::OK, length),
             Selection::Partial(range) => {
                 let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
                 headers.insert(CONTENT_RANGE, value(content_range));
-                (StatusCode::PARTIAL_CONTENT, range)
+                (StatusCode::PARTIAL_CONTENT, range.end - range.start)
             }
             Selection::Unsatisfiable => {
                 let detail = "the range lies behind the end of the representation";
@@ -127,9 +145,8 @@ impl Resource {
                     .into_response();
             }
         };
-        headers.insert(CONTENT_LENGTH, (range.end - range.start).into());
-        let body = FileBody::new(representation.clone(), range);
-        (status, headers, Body::new(body)).into_response()
+        headers.insert(CONTENT_LENGTH, sent.into());
+        (status, headers, Body::empty()).into_response()
     }
 
     /// What 200, 206 and 304 say alike.

@@ -22,8 +22,9 @@ use self::uploads::{Upload, confirm_by};
 use crate::config::serve::ServeConfig;
 use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
-use crate::http::{self, Uploads};
+use crate::http::{self, Downloads, Uploads};
 use crate::listen::{self, Limits};
+use crate::machine;
 use crate::metrics::Metrics;
 use crate::publication::Publication;
 use crate::publication::build::{BuildError, Source};
@@ -33,6 +34,13 @@ use crate::shutdown::hangups;
 use crate::store::retention::Retention;
 use crate::store::{self, ServerRecord, ServerRules, Store, StoreError};
 use crate::tree::RuleError;
+
+/// What a connection is taken to need: a waiting request has less than half of it, and the tree's builds have to run, too.
+const MEMORY_OF_CONNECTION: u64 = 32 << 10;
+const FEWEST_CONNECTIONS: u64 = 256;
+const MOST_CONNECTIONS: u64 = 10_000;
+/// Descriptors for all but connections: artifacts, the tree that is read, events.
+const OTHER_DESCRIPTORS: u64 = 64;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +83,7 @@ impl ServerError {
 pub struct Server {
     source: Arc<Source>,
     limits: Limits,
+    downloads: Downloads,
     retention: Retention,
     rules: ServerRules,
     watch: WatchConfig,
@@ -109,12 +118,22 @@ impl Server {
         if identity(root).is_ok_and(|root| root == own) {
             return Err(ServerError::StateIsRoot { path: root.clone() });
         }
+        let max_connections = connections(
+            config.max_connections,
+            machine::memory_limit(),
+            machine::raise_descriptor_limit(),
+        );
         Ok(Self {
             source: Arc::new(Source::new(&config.tree, vec![own])?),
+            downloads: Downloads {
+                moving: config.max_downloads,
+                // The others are for those who want little: a probe, a descriptor, a segment.
+                waiting: max_connections / 2,
+            },
             limits: Limits {
                 header_timeout: config.header_timeout,
                 stall_timeout: config.stall_timeout,
-                max_connections: config.max_connections,
+                max_connections,
                 drain_timeout: config.drain_timeout,
             },
             retention: Retention {
@@ -157,6 +176,7 @@ impl Server {
         let router = http::router(
             publication.clone(),
             metrics.clone(),
+            self.downloads,
             uploads,
             shutdown.clone(),
         );
@@ -166,6 +186,7 @@ impl Server {
         }
         let stop = shutdown.clone();
         let limits = self.limits.clone();
+        let told = metrics.clone();
         tasks.spawn(rebuild_on_hangup(rebuilds.clone(), shutdown.clone()));
         tasks.spawn(async move {
             let taking = take(self.store, &self.state_dir);
@@ -188,17 +209,35 @@ impl Server {
                 rebuilds,
                 watch: self.watch,
                 retention: self.retention,
-                metrics,
+                metrics: told,
                 record,
             });
             publisher.run(stop).await;
             store.retract();
         });
-        listen::serve(listener, router, limits, shutdown).await;
+        listen::serve(listener, router, limits, metrics, shutdown).await;
         tasks.close();
         tasks.wait().await;
         info!("ended");
     }
+}
+
+/// How many connections there may be, if nobody has said: as memory allows, and in any case no more than descriptors.
+fn connections(wanted: Option<usize>, memory: Option<u64>, descriptors: u64) -> usize {
+    let affordable = memory.map_or(MOST_CONNECTIONS, |memory| {
+        (memory / MEMORY_OF_CONNECTION).clamp(FEWEST_CONNECTIONS, MOST_CONNECTIONS)
+    });
+    let wanted = wanted.map_or(affordable, |wanted| wanted as u64);
+    let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
+    if wanted > possible {
+        warn!(
+            max_connections = possible,
+            wanted,
+            descriptors,
+            "fewer connections than wanted, for the limit on open files is too low"
+        );
+    }
+    usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)
 }
 
 /// Has the tree looked at whenever SIGHUP comes.
@@ -210,5 +249,27 @@ async fn rebuild_on_hangup(rebuilds: Rebuilds, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(hangups.next()).await.is_some() {
         info!("SIGHUP came: looking at the tree");
         rebuilds.hurry();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_descriptors_bound_the_connections() {
+        const PLENTY: u64 = 1 << 20;
+        let check = |wanted, memory, descriptors, expected| {
+            assert_eq!(connections(wanted, memory, descriptors), expected);
+        };
+        check(None, None, PLENTY, 10_000);
+        check(None, Some(64 << 20), PLENTY, 2048);
+        check(None, Some(1 << 40), PLENTY, 10_000);
+        check(None, Some(1), PLENTY, 256);
+        check(None, Some(64 << 20), 1024, 960);
+        check(Some(5), Some(64 << 20), PLENTY, 5);
+        check(Some(20_000), Some(64 << 20), PLENTY, 20_000);
+        check(Some(20_000), None, 1024, 960);
+        check(Some(5), None, 3, 1);
     }
 }

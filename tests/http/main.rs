@@ -6,6 +6,8 @@
 )]
 
 mod limits;
+mod log;
+mod metrics;
 mod vectors;
 mod waiting;
 
@@ -13,13 +15,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use code_server::artifact::Artifact;
 use code_server::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use code_server::digest::{Digest, Revision};
-use code_server::http::router;
+use code_server::http::{Downloads, router};
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
 use code_server::publication::Publication;
@@ -40,6 +42,10 @@ const LISTING: &[u8] = b"d 0755 -  src\nd 0755 -  \xff\n";
 const CREATED: Duration = Duration::from_secs(1_700_000_000);
 /// More than the kernel keeps for a connection whose client reads nothing.
 const LARGE: usize = 251 * 100_000;
+const DOWNLOADS: Downloads = Downloads {
+    moving: 16,
+    waiting: 64,
+};
 const LIMITS: Limits = Limits {
     header_timeout: Duration::from_mins(1),
     stall_timeout: Duration::from_mins(1),
@@ -61,12 +67,20 @@ impl Server {
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new("1.2.3");
-        let router = router(publication.clone(), metrics, None, shutdown.clone());
+        let router = router(
+            publication.clone(),
+            metrics.clone(),
+            DOWNLOADS,
+            None,
+            shutdown.clone(),
+        );
+        let address = listener.local_addr().unwrap();
+        let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
         Self {
-            address: listener.local_addr().unwrap(),
+            address,
             publication,
-            shutdown: shutdown.clone(),
-            done: TaskTracker::new().spawn(listen::serve(listener, router, limits, shutdown)),
+            shutdown,
+            done: TaskTracker::new().spawn(serving),
         }
     }
 
@@ -301,7 +315,7 @@ async fn the_archive_comes_with_its_validators() {
     let mut names: Vec<_> = reply.headers.keys().map(HeaderName::as_str).collect();
     names.retain(|name| !expected.iter().any(|(known, _)| known == name));
     names.sort_unstable();
-    assert_eq!(names, ["connection", "date"]);
+    assert_eq!(names, ["connection", "date", "x-request-id"]);
 }
 
 #[tokio::test]
@@ -346,8 +360,10 @@ async fn head_says_what_get_says_without_the_body() {
     ] {
         let mut get = server.get(path, "").await;
         let mut head = server.ask("HEAD", path, "").await;
-        get.headers.remove("date");
-        head.headers.remove("date");
+        for differs in ["date", "x-request-id"] {
+            get.headers.remove(differs);
+            head.headers.remove(differs);
+        }
         assert_eq!((head.status, head.headers), (get.status, get.headers));
         assert!(!get.body.is_empty() && head.body.is_empty(), "{path}");
     }
@@ -377,7 +393,7 @@ async fn a_part_carries_the_validators_of_the_whole() {
     let server = Server::start();
     let mut whole = server.get("/code.tar.gz", "").await;
     let mut part = server.get("/code.tar.gz", "Range: bytes=1-2\r\n").await;
-    for name in ["date", "content-length", "content-range"] {
+    for name in ["date", "x-request-id", "content-length", "content-range"] {
         whole.headers.remove(name);
         part.headers.remove(name);
     }
@@ -693,23 +709,6 @@ async fn what_turned_out_damaged_is_served_no_more() {
     server.publication.withdraw(&old.digest).await;
     let list = server.get("/revisions", "").await;
     assert_eq!(list.body, br#"{"revisions":[]}"#);
-}
-
-#[tokio::test]
-async fn metrics_are_there_for_prometheus() {
-    let server = Server::empty(LIMITS);
-    let reply = server.get("/metrics", "").await;
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    let headers = [
-        ("content-type", content_type),
-        ("cache-control", "no-store"),
-    ];
-    reply.expect(200, &headers);
-    let text = String::from_utf8(reply.body).unwrap();
-    assert!(text.contains("\ncodeserver_build_info{version=\"1.2.3\"} 1\n"));
-    let head = server.ask("HEAD", "/metrics", "").await;
-    head.expect(200, &headers);
-    assert!(head.body.is_empty());
 }
 
 #[tokio::test]
@@ -1046,78 +1045,4 @@ async fn a_stopping_server_cuts_what_outlasts_the_drain_timeout() {
     server.stop().await;
     let received = client.rest().await.map_or(0, |bytes| bytes.len());
     assert!(received < LARGE);
-}
-
-/// Collects the lines of a log.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    /// The lines about requests, without what differs from run to run.
-    fn requests(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let requests = text
-            .lines()
-            .filter_map(|line| line.split_once("http::log: "));
-        requests
-            .map(|(_, line)| line.split_once(" elapsed=").unwrap().0.to_owned())
-            .collect()
-    }
-}
-
-#[tokio::test]
-async fn requests_are_logged_with_what_became_of_them_and_probes_are_not() {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logged = tracing::subscriber::set_default(subscriber);
-    // If another test's thread, to which such lines are of no interest, was the first to come by one, they would be taken to
-    // be of none to anybody.
-    Server::start().get("/code.json", "").await.expect(200, &[]);
-    tracing::callsite::rebuild_interest_cache();
-    lines.0.lock().unwrap().clear();
-
-    let server = Server::of(&large_archive(), LIMITS);
-    server
-        .get("/code.json?secret", "Range: bytes=0-6\r\n")
-        .await;
-    server.ask("HEAD", "/code.tar.gz", "").await;
-    server.get("/code.list", "If-None-Match: *\r\n").await;
-    let unknown = server.get("/revisions/\u{9b}x/code.json", "").await;
-    let refused = server.ask("POST", "/code.list", "").await;
-    for silent in ["/livez", "/readyz", "/healthz", "/metrics", "/nowhere"] {
-        server.get(silent, "").await;
-    }
-    drop(Client::begin_download(&server).await);
-    server.stop().await;
-
-    let requests = lines.requests();
-    let not_found = format!("status=404 bytes={}", unknown.body.len());
-    let not_allowed = format!("status=405 bytes={}", refused.body.len());
-    assert_eq!(
-        requests[..5],
-        [
-            "sent method=GET path=/code.json status=206 bytes=7",
-            "sent method=HEAD path=/code.tar.gz status=200 bytes=0",
-            "sent method=GET path=/code.list status=304 bytes=0",
-            &format!("sent method=GET path=/revisions/\\u{{9b}}x/code.json {not_found}"),
-            &format!("sent method=POST path=/code.list {not_allowed}"),
-        ]
-    );
-    assert!(requests[5].starts_with("aborted method=GET path=/code.tar.gz status=200 bytes="));
-    assert_eq!(requests.len(), 6);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use code_server::config::command::Command;
 use code_server::digest::{Digest, Revision};
-use code_server::http::{Confirmation, TokenFile, Uploads, router};
+use code_server::http::{Confirmation, Downloads, TokenFile, Uploads, router};
 use code_server::ingest::Order;
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
@@ -64,6 +64,10 @@ impl Server {
         let router = router(
             Publication::new(),
             Metrics::new("1.2.3"),
+            Downloads {
+                moving: 1,
+                waiting: 1,
+            },
             Some(uploads),
             CancellationToken::new(),
         );
@@ -75,7 +79,13 @@ impl Server {
             max_connections: 16,
             drain_timeout: PATIENCE,
         };
-        let serving = listen::serve(listener, router, limits, shutdown.clone());
+        let serving = listen::serve(
+            listener,
+            router,
+            limits,
+            Metrics::new("1.2.3"),
+            shutdown.clone(),
+        );
         let done = TaskTracker::new().spawn(async move {
             serving.await;
             drop(token);
@@ -446,6 +456,10 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
     let router = router(
         Publication::new(),
         Metrics::new("1.2.3"),
+        Downloads {
+            moving: 1,
+            waiting: 1,
+        },
         None,
         CancellationToken::new(),
     );
@@ -453,6 +467,7 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         closed,
         router,
         limits,
+        Metrics::new("1.2.3"),
         CancellationToken::new(),
     ));
     let reply = ask(address, "PUT /code.tar.gz").await;

@@ -8,6 +8,7 @@ mod following;
 mod holding;
 mod ingesting;
 mod keeping;
+mod logging;
 mod nonsense;
 mod roots;
 mod server;

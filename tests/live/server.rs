@@ -57,14 +57,14 @@ impl Setup {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// Starts a server; it listens, and need not be ready.
-    pub(crate) fn start(&self) -> Server {
-        self.start_as(Command::new(PROGRAM))
+    /// The program, which logs to a pipe.
+    pub(crate) fn command(&self) -> Command {
+        self.command_by(Command::new(PROGRAM))
     }
 
-    /// Starts a server by a command that lacks its arguments only.
-    pub(crate) fn start_as(&self, mut program: Command) -> Server {
-        let mut child = program
+    /// A command that lacks the program's arguments only.
+    fn command_by(&self, mut command: Command) -> Command {
+        command
             .arg("serve")
             .arg(&self.root)
             .args([
@@ -80,21 +80,25 @@ impl Setup {
             .env("RUST_LOG", "code_server=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts a server; it listens, and need not be ready.
+    pub(crate) fn start(&self) -> Server {
+        self.start_as(Command::new(PROGRAM))
+    }
+
+    /// Starts a server by a command that lacks its arguments only.
+    pub(crate) fn start_as(&self, program: Command) -> Server {
+        let mut child = self.command_by(program).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
         let mut server = Server {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            log,
+            log: Arc::default(),
         };
+        server.read_log(BufReader::new(stderr));
         let listening = server.wait_for_event("listening");
         server.address = listening["address"].as_str().unwrap().parse().unwrap();
         server
@@ -114,7 +118,7 @@ impl Setup {
 pub(crate) struct Server {
     pub(crate) child: Child,
     pub(crate) address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
+    pub(crate) log: Arc<Mutex<Vec<String>>>,
 }
 
 /// An answer.
@@ -129,6 +133,16 @@ pub(crate) struct Reply {
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 impl Server {
+    /// Reads the log from now on to its end.
+    pub(crate) fn read_log(&self, stderr: impl BufRead + Send + 'static) {
+        let log = Arc::clone(&self.log);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                log.lock().unwrap().push(line);
+            }
+        });
+    }
+
     pub(crate) fn try_ask(&self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;

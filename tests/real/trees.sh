@@ -1,8 +1,9 @@
 #!/bin/sh
-# Makes the large trees that the test `real` serves and fetches: tests/real/trees.sh DIR [M] [L], by default both.
+# Makes the large trees that the test `real` serves and fetches, and REDbot, which the test `clients` runs:
+# tests/real/trees.sh DIR [M] [L] [redbot], by default all of them.
 #
 # M is an installation of Python packages (170 MB), L one of Node.js packages (430 MB). Versions are pinned, in L those of
-# the packages named; no package runs a script of its own; a tree that stands already with these pins is left alone.
+# the packages named; no package of a tree runs a script of its own; what stands already with these pins is left alone.
 # Wants python3 with pip, npm, and their registries.
 set -eu
 
@@ -11,12 +12,27 @@ python_packages='asgiref==3.13.0 blinker==1.9.0 certifi==2026.10.18 charset_norm
     pandas==3.1.1 python_dateutil==4.0.0 requests==2.34.2 sqlalchemy==2.1.9 sqlparse==0.6.1 typing_extensions==4.16.0
     tzdata==2026.6 urllib3==2.8.0 werkzeug==3.1.9'
 node_packages='@babel/core@7.29.13 eslint@10.15.0 next@16.4.6 typescript@7.0.2 webpack@5.112.2'
+redbot_packages='babel==2.18.0 brotli==1.2.1 certifi==2026.10.18 cffi==2.1.1 chardet==7.7.0 cryptography==50.0.2
+    dnspython==2.9.2 http-sf==1.5.0 httplint==2026.10.4 idna==3.20 jinja2==3.1.6 markdown==3.11.3 markupsafe==3.0.4
+    netaddr==1.3.0 pycparser==3.12 redbot==2.7.1 sniffpy==1.0.0 thor==0.17.0 typing_extensions==4.16.0'
+
+install_python() {
+    target=$1
+    shift
+    python3 -m pip install --quiet --no-compile --no-deps --only-binary=:all: --root-user-action=ignore \
+        --target "$target" "$@"
+}
 
 # The packages are words without spaces or patterns: they are meant to be split.
 make_M() {
     # shellcheck disable=SC2086
-    python3 -m pip install --quiet --no-compile --no-deps --only-binary=:all: --root-user-action=ignore \
-        --target "$1" $python_packages
+    install_python "$1" $python_packages
+}
+
+# Of sniffpy there is no wheel.
+make_redbot() {
+    # shellcheck disable=SC2086
+    install_python "$1" --no-binary=sniffpy $redbot_packages
 }
 
 make_L() {
@@ -40,19 +56,20 @@ tree() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: $0 DIR [M] [L]" >&2
+    echo "usage: $0 DIR [M] [L] [redbot]" >&2
     exit 64
 fi
 mkdir -p "$1"
 cd "$1"
 shift
-[ $# -gt 0 ] || set -- M L
+[ $# -gt 0 ] || set -- M L redbot
 # Whoever serves the trees may be another user.
 umask 022
 for name in "$@"; do
     case $name in
         M) tree M "$python_packages" ;;
         L) tree L "$node_packages" ;;
+        redbot) tree redbot "$redbot_packages" ;;
         *) echo "there is no tree $name" >&2; exit 64 ;;
     esac
 done

@@ -27,6 +27,7 @@ use super::conditional::{self, Outcome};
 use super::problem::Problem;
 use super::resource::Resource;
 use super::token::TokenFile;
+use super::trace::X_REQUEST_ID;
 use crate::artifact::Artifact;
 use crate::digest::Revision;
 use crate::ingest::{End, IngestError, Ingested, Order, feed, ingest};
@@ -141,6 +142,7 @@ async fn receive(
         cancel: cancel.clone(),
         ..uploads.order.clone()
     };
+    let request_id = headers.get(X_REQUEST_ID).cloned();
     let before = publication.current();
     let before = before.map(|artifact| artifact.descriptor().revision);
     let (feeder, feed) = feed(cancel);
@@ -168,6 +170,7 @@ async fn receive(
         files = ingested.files,
         bytes = ingested.bytes,
         kept = ingested.kept,
+        request_id = request_id.as_ref().and_then(|id| id.to_str().ok()),
         "uploaded"
     );
     let confirmation = tokio::select! {

@@ -3,8 +3,11 @@
 //! Nothing of an artifact ever changes, and its files stay readable when their names are removed: what a download has begun
 //! with, it ends with. A [`Lease`] tells whether anybody still reads.
 
+mod mapping;
+
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,6 +16,8 @@ use bytes::Bytes;
 
 use crate::descriptor::Descriptor;
 use crate::digest::Digest;
+use mapping::Mapping;
+pub use mapping::Slice;
 
 /// A sealed archive and what is known of it.
 #[derive(Debug)]
@@ -48,14 +53,14 @@ impl Artifact {
                 digest: descriptor.digest,
                 modified: published,
                 lease: lease.clone(),
-                content: Content::File(Arc::new(archive)),
+                content: Content::File(Arc::new(Mapping::new(archive)?)),
             },
             listing: Representation {
                 length: listing_length,
                 digest: descriptor.revision.digest(),
                 modified: published,
                 lease: lease.clone(),
-                content: Content::File(Arc::new(listing)),
+                content: Content::File(Arc::new(Mapping::new(listing)?)),
             },
             json: Representation {
                 length: json.len() as u64,
@@ -150,7 +155,7 @@ pub struct Representation {
 
 #[derive(Clone, Debug)]
 enum Content {
-    File(Arc<File>),
+    File(Arc<Mapping>),
     Memory(Bytes),
 }
 
@@ -176,17 +181,37 @@ impl Representation {
     /// Another handle on the file that holds the bytes; an error for those in memory.
     pub fn try_clone_file(&self) -> io::Result<File> {
         match &self.content {
-            Content::File(file) => file.try_clone(),
+            Content::File(mapping) => mapping.file.try_clone(),
             Content::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Bytes of it, ready to be sent.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the length.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> Part {
+        assert!(range.start <= range.end && range.end <= self.length);
+        let index = |offset| usize::try_from(offset).expect("it was mapped, or is in memory");
+        let range = index(range.start)..index(range.end);
+        match &self.content {
+            Content::File(mapping) => Part::Mapped(Slice {
+                mapping: Arc::clone(mapping),
+                range,
+                _lease: self.lease.clone(),
+            }),
+            Content::Memory(bytes) => Part::Memory(bytes.slice(range)),
         }
     }
 
     /// Reads exactly this many bytes at an offset. Waits for the disk: not for an asynchronous task.
     pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         match &self.content {
-            Content::File(file) => {
+            Content::File(mapping) => {
                 let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, offset)?;
+                mapping.file.read_exact_at(&mut bytes, offset)?;
                 Ok(bytes.into())
             }
             Content::Memory(bytes) => {
@@ -197,4 +222,13 @@ impl Representation {
             }
         }
     }
+}
+
+/// Bytes of a representation.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// In a file.
+    Mapped(Slice),
+    /// In memory.
+    Memory(Bytes),
 }

@@ -4,30 +4,32 @@
 //! and so long to finish when the server stops. No more connections are accepted than the limit allows; the others wait
 //! in the kernel's backlog, where they cost this process nothing.
 
-use std::error::Error;
+mod accept;
+mod conversation;
+mod outgoing;
+mod wire;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use http::request::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower_service::Service;
-use tracing::field::display;
-use tracing::{debug, info, warn};
+use tracing::info;
+
+use accept::{Burst, accept};
+use conversation::{Shared, converse};
+pub use outgoing::{Connection, Observer};
+
+use crate::metrics::Metrics;
 
 /// How many connections the kernel keeps until they are accepted: a roll-out of that many pods at once is not turned away.
 /// The kernel clamps it to `net.core.somaxconn`, 4096 by default.
@@ -35,12 +37,6 @@ const BACKLOG: u32 = 4096;
 
 /// The most that a connection buffers, in bytes: a header section is no larger, and a body is not read further ahead.
 const BUFFER: usize = 16 << 10;
-
-/// How long to wait after an accept failed for want of something that only time, or the end of a connection, gives back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long accepting must go well for the next failure to be news.
-const BURST_GAP: Duration = Duration::from_secs(10);
 
 /// How long and how many.
 #[derive(Clone, Debug)]
@@ -55,20 +51,6 @@ pub struct Limits {
     pub max_connections: usize,
     /// From the call to stop until what still runs is cut.
     pub drain_timeout: Duration,
-}
-
-/// The connection that a request came on: an extension of each request.
-#[derive(Clone, Debug)]
-pub struct Connection {
-    peer: SocketAddr,
-}
-
-impl Connection {
-    /// The other end's address.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
 }
 
 /// Listens on this address, of which the kernel chooses the port if it is 0. Must be called within a tokio runtime.
@@ -109,9 +91,10 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    metrics: Metrics,
     shutdown: CancellationToken,
 ) {
-    let server = Server::new(router, limits, shutdown.clone());
+    let server = Server::new(router, &limits, metrics, shutdown.clone());
     // The listener is dropped with the future that owns it: from then on the kernel refuses.
     shutdown
         .run_until_cancelled(server.accept_all(listener))
@@ -120,31 +103,34 @@ pub async fn serve(
 }
 
 struct Server {
-    http: http1::Builder,
-    router: Router,
-    limits: Limits,
+    shared: Arc<Shared>,
+    metrics: Metrics,
     slots: Arc<Semaphore>,
     connections: TaskTracker,
-    /// Says that each connection has to end behind its response.
-    shutdown: CancellationToken,
+    drain_timeout: Duration,
     /// Says that each connection has to end now.
     cut: CancellationToken,
 }
 
 impl Server {
-    fn new(router: Router, limits: Limits, shutdown: CancellationToken) -> Self {
+    fn new(router: Router, limits: &Limits, metrics: Metrics, shutdown: CancellationToken) -> Self {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_buf_size(BUFFER);
         let slots = limits.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
-            http,
-            router,
-            limits,
+            shared: Arc::new(Shared {
+                http,
+                router,
+                header_timeout: limits.header_timeout,
+                stall_timeout: limits.stall_timeout,
+                shutdown,
+            }),
+            metrics,
             slots: Arc::new(Semaphore::new(slots)),
             connections: TaskTracker::new(),
-            shutdown,
+            drain_timeout: limits.drain_timeout,
             cut: CancellationToken::new(),
         }
     }
@@ -160,23 +146,12 @@ impl Server {
     }
 
     fn start(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
-        if let Err(error) = configure(&stream, self.limits.stall_timeout) {
-            debug!(%error, "connection lost before its first byte");
-            return;
-        }
-        // In a place of its own, for what it is passed to by value would keep it twice.
-        let conversation = Box::pin(converse(
-            self.http.clone(),
-            stream,
-            (self.router.clone(), Connection { peer }),
-            self.shutdown.clone(),
-        ));
-        let cut = self.cut.clone();
+        let (shared, cut) = (Arc::clone(&self.shared), self.cut.clone());
+        let counted = self.metrics.connection();
         self.connections.spawn(async move {
-            if let Some(Err(error)) = cut.run_until_cancelled(conversation).await {
-                report(&error);
-            }
-            drop(slot);
+            cut.run_until_cancelled(converse(&shared, stream, peer))
+                .await;
+            drop((slot, counted));
         });
     }
 
@@ -185,7 +160,7 @@ impl Server {
         let open = self.connections.len();
         info!(connections = open, "draining");
         self.connections.close();
-        let drained = timeout(self.limits.drain_timeout, self.connections.wait()).await;
+        let drained = timeout(self.drain_timeout, self.connections.wait()).await;
         // Nothing can start any more, so this is what the cut below meets.
         let aborted = self.connections.len();
         if drained.is_err() {
@@ -196,124 +171,9 @@ impl Server {
     }
 }
 
-/// Serves one connection until its end, which after `shutdown` is behind the response that it is at.
-async fn converse(
-    http: http1::Builder,
-    stream: TcpStream,
-    (router, connection): (Router, Connection),
-    shutdown: CancellationToken,
-) -> hyper::Result<()> {
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        router.clone().call(request.map(Body::new))
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        // First, or what the same call to stop brings about would be answered without a word on the connection's end.
-        biased;
-        () = shutdown.cancelled() => {}
-        result = connection.as_mut() => return result,
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
-}
-
-/// Sends small responses at once, and gives up on a peer that takes nothing.
-fn configure(stream: &TcpStream, stall_timeout: Duration) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    // The kernel reads it as a signed number.
-    let milliseconds = i32::try_from(stall_timeout.as_millis()).unwrap_or(i32::MAX);
-    set_tcp_user_timeout(stream, milliseconds.unsigned_abs())?;
-    Ok(())
-}
-
-/// That a client goes away or talks nonsense is no news; that a response cannot be finished is.
-fn report(error: &hyper::Error) {
-    let cause = error.source().map(display);
-    if error.is_user() {
-        warn!(cause, "response broken off");
-    } else {
-        debug!(%error, cause, "connection failed");
-    }
-}
-
-/// Accepts one connection, however long that takes. What is wrong with a single peer is passed over; what is wrong with
-/// this process is logged when it begins, and waited out.
-async fn accept<T, F: Future<Output = io::Result<T>>>(
-    mut attempt: impl FnMut() -> F,
-    burst: &mut Burst,
-) -> T {
-    loop {
-        match attempt().await {
-            Ok(accepted) => return accepted,
-            Err(error) if is_about_the_peer(&error) => debug!(%error, "connection not accepted"),
-            Err(error) => {
-                if burst.begins(Instant::now()) {
-                    warn!(%error, "cannot accept connections, trying again");
-                }
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-fn is_about_the_peer(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset
-    )
-}
-
-/// Tells the first of many failures from the others. A process short of descriptors fails, and succeeds once for every
-/// connection that ends, hundreds of times a minute.
-#[derive(Default)]
-struct Burst {
-    last: Option<Instant>,
-}
-
-impl Burst {
-    /// Whether a failure at this time is the first after a while without any.
-    fn begins(&mut self, now: Instant) -> bool {
-        let begins = self.last.is_none_or(|last| now - last > BURST_GAP);
-        self.last = Some(now);
-        begins
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-    use std::future::ready;
-
-    use tokio::net::TcpStream;
-
     use super::*;
-
-    #[test]
-    fn a_burst_of_failures_begins_once() {
-        let mut burst = Burst::default();
-        let start = Instant::now();
-        assert!(burst.begins(start));
-        assert!(!burst.begins(start + ACCEPT_PAUSE));
-        assert!(!burst.begins(start + ACCEPT_PAUSE + BURST_GAP));
-        assert!(burst.begins(start + ACCEPT_PAUSE + BURST_GAP * 3));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn accepting_goes_on_after_a_pause_when_descriptors_run_out() {
-        let mut results = VecDeque::from([
-            Err(Errno::NFILE.into()),
-            Err(Errno::CONNABORTED.into()),
-            Err(Errno::MFILE.into()),
-            Ok("a connection"),
-        ]);
-        let attempt = || ready(results.pop_front().unwrap());
-        let mut burst = Burst::default();
-        let began = Instant::now();
-        assert_eq!(accept(attempt, &mut burst).await, "a connection");
-        assert_eq!(began.elapsed().as_millis(), (ACCEPT_PAUSE * 2).as_millis());
-    }
 
     #[tokio::test]
     async fn an_unspecified_address_takes_ipv4_whether_or_not_there_is_ipv6() {

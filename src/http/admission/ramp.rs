@@ -1,0 +1,130 @@
+//! How many turns there are.
+//!
+//! Few are enough where the link is what limits: more of them share it and gain nothing. Where the clients limit, because
+//! each of them unpacks as it goes or has a slow way of its own, few leave the link idle. Which of the two it is shows when
+//! the number is doubled: if more gets through then, it stays doubled and is doubled again; if not, it goes back, and is
+//! tried again after a while.
+
+/// What gets through must grow by this part for twice as many turns to be worth it.
+const GAIN: u64 = 4;
+/// For so many windows nothing is tried: at first, until the downloads have got up to speed, and after a trial in vain.
+const FIRST_REST: u32 = 1;
+const REST: u32 = 12;
+
+/// The number of turns, as it follows from what got through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ramp {
+    turns: usize,
+    most: usize,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is tried for so many windows more.
+    Resting(u32),
+    /// There are twice as many as before, since now: what went into the buffers of the new connections says nothing.
+    Begun { before: u64 },
+    /// There are twice as many as before, when so many bytes got through in a window.
+    Trying { before: u64 },
+}
+
+impl Ramp {
+    /// Begins with so many, and never has more than `most`.
+    pub(super) fn new(turns: usize, most: usize) -> Self {
+        Self {
+            turns,
+            most,
+            phase: Phase::Resting(FIRST_REST),
+        }
+    }
+
+    /// How many there are now.
+    pub(super) fn turns(&self) -> usize {
+        self.turns
+    }
+
+    /// Decides after a window in which all turns were taken and so many bytes got through.
+    pub(super) fn window(&mut self, bytes: u64) {
+        match self.phase {
+            Phase::Resting(windows) if windows > 0 => self.phase = Phase::Resting(windows - 1),
+            Phase::Begun { before } => self.phase = Phase::Trying { before },
+            Phase::Trying { before } if bytes < before.saturating_add(before / GAIN).max(1) => {
+                self.turns /= 2;
+                self.phase = Phase::Resting(REST);
+            }
+            Phase::Resting(_) | Phase::Trying { .. } if self.turns <= self.most / 2 => {
+                self.turns *= 2;
+                self.phase = Phase::Begun { before: bytes };
+            }
+            Phase::Resting(_) | Phase::Trying { .. } => self.phase = Phase::Resting(REST),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has so many windows pass, in each of which gets through what `throughput` says of the number of turns.
+    fn turns_after(windows: u32, throughput: impl Fn(usize) -> u64) -> Vec<usize> {
+        let mut ramp = Ramp::new(2, 64);
+        (0..windows)
+            .map(|_| {
+                ramp.window(throughput(ramp.turns()));
+                ramp.turns()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_full_link_is_tried_now_and_then_and_keeps_its_few_turns() {
+        let turns = turns_after(32, |_| 1_000_000);
+        let mut expected = [2; 32];
+        // After the first rest, and then after each longer one: for two windows.
+        for trial in [1, 16, 31] {
+            expected[trial..32.min(trial + 2)].fill(4);
+        }
+        assert_eq!(turns, expected);
+    }
+
+    #[test]
+    fn slow_clients_get_as_many_turns_as_fill_the_link() {
+        // Ten are what the link takes.
+        let turns = turns_after(13, |turns| 1_000_000 * (turns as u64).min(10));
+        assert_eq!(turns, [2, 4, 4, 8, 8, 16, 16, 32, 32, 16, 16, 16, 16]);
+    }
+
+    #[test]
+    fn buffers_that_fill_at_once_are_not_taken_for_a_gain() {
+        let mut ramp = Ramp::new(2, 64);
+        let mut before = ramp.turns();
+        for _ in 0..200 {
+            let fresh = ramp.turns().saturating_sub(before);
+            before = ramp.turns();
+            ramp.window(12_000_000 + 3_000_000 * fresh as u64);
+            assert!(ramp.turns() <= 4);
+        }
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_most() {
+        let turns = turns_after(100, |turns| 1_000_000 * turns as u64);
+        assert_eq!(turns.iter().max(), Some(&64));
+        assert_eq!(turns.last(), Some(&64));
+    }
+
+    #[test]
+    fn where_nothing_moves_nothing_is_gained() {
+        assert!(turns_after(100, |_| 0).iter().all(|&turns| turns <= 4));
+    }
+
+    #[test]
+    fn no_number_is_too_large() {
+        let mut ramp = Ramp::new(usize::MAX / 2 + 1, usize::MAX);
+        for _ in 0..30 {
+            ramp.window(u64::MAX);
+        }
+        assert_eq!(ramp.turns(), usize::MAX / 2 + 1);
+    }
+}
