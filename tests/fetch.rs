@@ -6,24 +6,33 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
+use axum::middleware::{Next, from_fn};
 use code_server::config::credentials::{Credentials, Trust};
 use code_server::config::fetch::{FetchConfig, ProgressMode};
+use code_server::config::url::BaseUrl;
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
 use code_server::fetch::progress::Progress;
 use code_server::fetch::{FetchError, Summary, run};
+use code_server::http::{Downloads, Site};
+use code_server::listen::{self, Limits};
+use code_server::metrics::Metrics;
+use code_server::publication::Publication;
 use code_server::telemetry::LogFormat;
 use tar::{Builder, EntryType, Header};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use support::artifact::{Artifact, Thing, Tree, artifact, sample, seal};
 use support::server::{Answer, Request, Server, answer};
@@ -162,14 +171,11 @@ async fn spoiling(
     artifact: Artifact,
     spoil: impl Fn(&mut Answer, usize) + Send + Sync + 'static,
 ) -> Server {
-    let archives = std::sync::atomic::AtomicUsize::new(0);
+    let archives = AtomicUsize::new(0);
     Server::start(move |request, _| {
         let mut answer = answer(&artifact, request);
         if request.is_for_archive() {
-            spoil(
-                &mut answer,
-                archives.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-            );
+            spoil(&mut answer, archives.fetch_add(1, Ordering::Relaxed));
         }
         answer
     })
@@ -859,7 +865,7 @@ async fn the_program_cleans_up_when_it_is_told_to_end() {
         .spawn()
         .unwrap();
     while server.requests().len() < 2 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     let id = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
@@ -879,4 +885,110 @@ fn finish(mut child: Child) -> (Option<i32>, String) {
         .read_to_string(&mut log)
         .unwrap();
     (child.wait().unwrap().code(), log)
+}
+
+/// The server of this package, and how often it was asked.
+struct RealServer {
+    url: BaseUrl,
+    publication: Publication,
+    asked: Arc<AtomicUsize>,
+    shutdown: CancellationToken,
+}
+
+impl RealServer {
+    fn start() -> Self {
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (publication, shutdown) = (Publication::new(), CancellationToken::new());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let metrics = Metrics::new("1.2.3");
+        let downloads = Downloads {
+            moving: 1,
+            waiting: 1,
+        };
+        let site = Site::open(
+            publication.clone(),
+            metrics.clone(),
+            downloads,
+            shutdown.clone(),
+        );
+        let router = site.router().layer(from_fn(move |request, next: Next| {
+            count.fetch_add(1, Ordering::Relaxed);
+            next.run(request)
+        }));
+        let limits = Limits {
+            header_timeout: Duration::from_mins(1),
+            stall_timeout: Duration::from_mins(1),
+            max_connections: 64,
+            drain_timeout: Duration::from_mins(1),
+        };
+        let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
+        TaskTracker::new().spawn(serving);
+        Self {
+            url: BaseUrl::parse(&url).unwrap(),
+            publication,
+            asked,
+            shutdown,
+        }
+    }
+
+    fn publish(&self, made: &Artifact) {
+        let file = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file
+        };
+        let (archive, listing) = (file(&made.archive), file(b""));
+        let artifact = code_server::artifact::Artifact::new(
+            made.descriptor.clone(),
+            archive,
+            listing,
+            SystemTime::now(),
+        );
+        self.publication.publish(Arc::new(artifact.unwrap()));
+    }
+
+    /// Waits until so many requests have come.
+    async fn wait_for_requests(&self, count: usize) {
+        let come = async {
+            while self.asked.load(Ordering::Relaxed) < count {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), come).await.unwrap();
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+#[tokio::test]
+async fn who_comes_before_the_code_is_held_by_the_server_and_has_not_to_come_again() {
+    let made = artifact(&sample(2));
+    let wanted = made.descriptor.revision;
+    for revision in [None, Some(wanted)] {
+        let (place, server) = (Place::new(), RealServer::start());
+        let config = FetchConfig {
+            url: server.url.clone(),
+            revision,
+            ..place.config(&Server::refusing())
+        };
+        let publishing = async {
+            server.wait_for_requests(1).await;
+            if revision.is_some() {
+                server.publish(&artifact(&sample(1)));
+                yield_now().await;
+            }
+            server.publish(&made);
+        };
+        let (fetched, ()) = tokio::join!(fetch(&config), publishing);
+        assert_eq!(fetched.unwrap().revision, wanted);
+        place.assert_holds(&sample(2));
+        // The descriptor, and the archive.
+        assert_eq!(server.asked.load(Ordering::Relaxed), 2);
+    }
 }

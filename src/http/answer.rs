@@ -1,18 +1,28 @@
 //! The answer to a request for an artifact's resource.
 
-use axum::extract::FromRequestParts;
+use std::ops::RangeInclusive;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
-use http::header::HeaderMap;
+use http::header::{HeaderMap, RETRY_AFTER};
 use http::method::Method;
 use http::request::Parts;
 use http::status::StatusCode;
 
 use super::download::{self, Gate};
+use super::prefer;
 use super::problem::Problem;
 use super::range::Selection;
-use super::resource::{Resource, Verdict};
+use super::resource::{CODE_REVISION, Resource, Verdict, code_revision};
+use super::waiting::{Waiting, applied};
 use crate::artifact::Artifact;
+use crate::digest::Revision;
 use crate::listen::Connection;
+use crate::publication::Publication;
+
+/// In how many seconds a client is to come again that found nothing published: not all at the same time.
+const RETRY_IN: RangeInclusive<u64> = 1..=3;
 
 /// What of a request an answer depends on.
 pub(super) struct Asked {
@@ -35,6 +45,78 @@ impl<S: Sync> FromRequestParts<S> for Asked {
             headers: std::mem::take(&mut parts.headers),
             connection,
         })
+    }
+}
+
+/// Answers a request for the current artifact's resource.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
+)]
+pub(super) fn current(
+    (waiting, gate): (Waiting, Gate),
+    resource: Resource,
+    mut request: Asked,
+) -> impl Future<Output = Response> {
+    async move {
+        let wait = prefer::wait(&request.headers);
+        let current = waiting
+            .current(resource, (&request.method, &mut request.headers), wait)
+            .await;
+        let response = match current {
+            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
+            None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
+                .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
+                .into_response(),
+        };
+        applied(response, wait)
+    }
+}
+
+/// Another server will be there soon where this one stops, and else there is something to be built first.
+fn retry_after(is_stopping: bool) -> u64 {
+    if is_stopping {
+        *RETRY_IN.start()
+    } else {
+        fastrand::u64(RETRY_IN)
+    }
+}
+
+/// What is no revision at all is as unknown as one that was never published, though nobody waits for it: a client that asks
+/// for it is told the same, and which revision it could have instead.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
+)]
+pub(super) fn retained(
+    (waiting, gate): (Waiting, Gate),
+    resource: Resource,
+    revision: Result<Path<Revision>, PathRejection>,
+    mut request: Asked,
+) -> impl Future<Output = Response> {
+    async move {
+        let wait = prefer::wait(&request.headers);
+        let found = match revision {
+            Ok(Path(revision)) => {
+                waiting
+                    .revision(&revision, &mut request.headers, wait)
+                    .await
+            }
+            Err(_) => None,
+        };
+        let response = match found {
+            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
+            None => unknown_revision(waiting.publication()).into_response(),
+        };
+        applied(response, wait)
+    }
+}
+
+fn unknown_revision(publication: &Publication) -> Problem {
+    let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
+    match publication.current() {
+        Some(current) => problem.with(CODE_REVISION, code_revision(&current)),
+        None => problem,
     }
 }
 

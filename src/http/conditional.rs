@@ -18,6 +18,19 @@ use crate::digest::Digest;
 /// The last second that an HTTP date can tell: the end of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
 
+/// From here on, a year of two digits is taken for one of the past.
+const FIFTY_YEARS: Duration = Duration::from_hours(50 * 8_766);
+/// As the form with a year of two digits has them.
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
+
 /// What tells a representation from the ones before and after it (RFC 9110 §8.8).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Validators {
@@ -110,7 +123,33 @@ fn date(headers: &HeaderMap, name: HeaderName) -> Option<SystemTime> {
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
-    httpdate::parse_http_date(line.to_str().ok()?).ok()
+    parse_date(line.to_str().ok()?, SystemTime::now())
+}
+
+/// Reads a date in any of the three forms. A year of two digits is the last such year that is not more than fifty years
+/// ahead (RFC 9110 §5.6.7), unless only a century before it the day of the week is the right one.
+fn parse_date(text: &str, now: SystemTime) -> Option<SystemTime> {
+    let parse = |text: &str| httpdate::parse_http_date(text).ok();
+    let Some((day, year, time)) = split_short_date(text) else {
+        return parse(text);
+    };
+    let latest = now + FIFTY_YEARS;
+    let latest_year: u16 = httpdate::fmt_http_date(latest)[12..16].parse().ok()?;
+    let year = latest_year - (latest_year + 100 - year) % 100;
+    let of_year = |year: u16| parse(&format!("{day} {year}{time}"));
+    let soon = of_year(year).filter(|date| *date <= latest);
+    soon.or_else(|| of_year(year - 100))
+}
+
+/// Parts `Sunday, 06-Nov-94 08:49:37 GMT` into `Sun, 06 Nov`, 94 and the rest.
+fn split_short_date(text: &str) -> Option<(String, u16, &str)> {
+    let (weekday, rest) = text.trim().split_once(", ")?;
+    let weekday = WEEKDAYS.iter().find(|name| **name == weekday)?;
+    let mut parts = rest.splitn(3, '-');
+    let (day, month, rest) = (parts.next()?, parts.next()?, parts.next()?);
+    let (year, time) = rest.split_at_checked(2)?;
+    let year = year.parse().ok()?;
+    Some((format!("{}, {day} {month}", &weekday[..3]), year, time))
 }
 
 /// Whether one of the listed tags is such a one; `*` always is. `None` where there is no list.
@@ -306,6 +345,36 @@ mod tests {
             "Tue Nov 14 22:13:20 2023",
         ] {
             check_get(&[(IF_MODIFIED_SINCE, date)], Outcome::NotModified);
+        }
+    }
+
+    #[test]
+    fn a_year_of_two_digits_is_at_most_fifty_years_ahead() {
+        let at = |date: &str| httpdate::parse_http_date(date).unwrap();
+        let now = at("Sun, 22 Nov 2026 12:00:00 GMT");
+        for (short, full) in [
+            ("Tuesday, 14-Nov-23 22:13:20", "Tue, 14 Nov 2023 22:13:20"),
+            ("Sunday, 22-Nov-26 12:00:00", "Sun, 22 Nov 2026 12:00:00"),
+            ("Wednesday, 01-Jan-70 00:00:00", "Wed, 01 Jan 2070 00:00:00"),
+            ("Friday, 20-Nov-76 12:00:00", "Fri, 20 Nov 2076 12:00:00"),
+            ("Wednesday, 24-Nov-76 12:00:00", "Wed, 24 Nov 1976 12:00:00"),
+            ("Saturday, 01-Jan-77 00:00:00", "Sat, 01 Jan 1977 00:00:00"),
+            ("Friday, 31-Dec-99 23:59:59", "Fri, 31 Dec 1999 23:59:59"),
+        ] {
+            let read = parse_date(&format!("{short} GMT"), now);
+            assert_eq!(read, Some(at(&format!("{full} GMT"))), "{short}");
+        }
+        for no_date in [
+            "Sun, 06-Nov-94 08:49:37 GMT",
+            "Sunday, 06-Nov-1994 08:49:37 GMT",
+            "Sunday, 06 Nov 94 08:49:37 GMT",
+            "Sunday, 6-Nov-94 08:49:37 GMT",
+            "Monday, 06-Nov-94 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37",
+            "Sunday, 06-Nov-9",
+            "Sunday, --",
+        ] {
+            assert_eq!(parse_date(no_date, now), None, "{no_date}");
         }
     }
 

@@ -14,7 +14,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::method::Method;
 use http::status::StatusCode;
-use http::uri::Uri;
 use tracing::{debug, warn};
 
 use super::exchange::{Exchange, Origin, text};
@@ -46,7 +45,8 @@ struct Pending {
     metrics: Metrics,
     route: Route,
     method: Method,
-    uri: Uri,
+    /// Its own, and not a part of what the connection has read, which would be held for as long as the answer takes.
+    path: Box<str>,
     origin: Origin,
     asks_to_be_held: bool,
     is_answered: bool,
@@ -59,7 +59,7 @@ impl Pending {
             metrics,
             route: Route::of(request.uri().path()),
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path().into(),
             origin: Origin {
                 peer: request.extensions().get().map(Connection::peer),
                 began: Instant::now(),
@@ -103,7 +103,7 @@ impl Pending {
                 $level!(
                     client = self.origin.peer.map(tracing::field::display),
                     method = %Escaped(self.method.as_str().as_bytes()),
-                    path = %Escaped(self.uri.path().as_bytes()),
+                    path = %Escaped(self.path.as_bytes()),
                     status = answer.map(|(status, _)| status.as_u16()),
                     bytes = answer.map(|(_, bytes)| bytes),
                     elapsed = ?self.origin.began.elapsed(),

@@ -11,9 +11,10 @@
 //! | `/readyz`, `/healthz` | whether there is an artifact to serve |
 //! | `/metrics` | for Prometheus |
 //!
-//! All others take GET and HEAD, and all but the last three rows want a token where there is one to read. An artifact's resources have strong validators and take preconditions and ranges; what
-//! they say is decided purely, in `conditional` and `range`, and done in `resource`. Everything that is not an artifact
-//! must not be stored by anybody. How connections are made and kept is for [`crate::listen`].
+//! All others take GET and HEAD, and all but the last three rows want a token where there is one to read. An artifact's
+//! resources have strong validators and take preconditions and ranges; what they say is decided purely, in `conditional` and
+//! `range`, and done in `answer`. Everything that is not an artifact must not be stored by anybody. How connections are made
+//! and kept is for [`crate::listen`].
 
 mod admission;
 mod answer;
@@ -25,6 +26,7 @@ mod guard;
 mod host;
 mod log;
 mod page;
+mod prefer;
 mod problem;
 mod range;
 mod resource;
@@ -32,33 +34,34 @@ mod revisions;
 mod token;
 mod trace;
 mod upload;
-
-use std::sync::Arc;
+mod waiting;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::{from_extractor, from_fn_with_state};
+
 use axum::routing::{MethodRouter, get};
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::status::StatusCode;
+use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use crate::artifact::Artifact;
 use crate::descriptor::REVISIONS;
 use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
-use answer::{Asked, answer};
+use answer::{Asked, current, retained};
 use download::Gate;
 pub use guard::Guard;
+use host::NamedHost;
 use page::Ways;
 use problem::Problem;
-use resource::{CODE_REVISION, Resource, code_revision};
+use resource::Resource;
 pub use token::TokenFile;
 pub use upload::{Confirm, Confirmation, Uploads};
+use waiting::Waiting;
 
 /// Keeps a browser from taking a listing, whose paths anybody may have named, for a page.
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
@@ -77,107 +80,120 @@ pub struct Downloads {
 pub struct Access {
     /// `None` where everybody may read.
     pub guard: Option<Guard>,
-    /// Whether probes and metrics are asked for elsewhere, by [`observation_router`]: they are unknown here then.
+    /// Whether probes and metrics are asked for elsewhere, at [`Site::observation`]: they are unknown at the site then.
     pub observed_elsewhere: bool,
     /// Whether clients come by TLS.
     pub tls: bool,
 }
 
-/// All routes over what is published there and what is counted, and one to replace what is published; for everybody.
-pub fn router(
-    publication: Publication,
-    metrics: Metrics,
-    downloads: Downloads,
-    uploads: Option<Uploads>,
-) -> Router {
-    let access = Access::default();
-    router_for(&access, publication, metrics, downloads, uploads)
+/// What is served, to whom, and how much of it at a time.
+#[derive(Clone)]
+pub struct Site {
+    /// What is served.
+    pub publication: Publication,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How many archives at a time.
+    pub downloads: Downloads,
+    /// To whom.
+    pub access: Access,
+    /// Who may replace it; `None`: nobody.
+    pub uploads: Option<Uploads>,
+    /// Once it is cancelled the server is not ready any more, and no request is held.
+    pub stop: CancellationToken,
 }
 
-/// The same for those who may ask.
-///
-/// A guard comes before anything else that is said of a request, but not before probes and metrics.
-pub fn router_for(
-    access: &Access,
-    publication: Publication,
-    metrics: Metrics,
-    downloads: Downloads,
-    uploads: Option<Uploads>,
-) -> Router {
-    let gate = Gate {
-        admission: Admission::new(downloads.moving, downloads.waiting),
-        metrics: metrics.clone(),
-    };
-    let ways = Ways {
-        uploads: uploads.is_some(),
-        read_token: access.guard.is_some(),
-        tls: access.tls,
-    };
-    let page = page::route(metrics.clone(), ways);
-    let mut router = artifacts(&gate, uploads)
-        .merge(page)
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found);
-    if let Some(guard) = access.guard.clone() {
-        router = router.layer(from_fn_with_state(guard, guard::require));
+impl Site {
+    /// A site for everybody, at which nothing can be replaced.
+    #[must_use]
+    pub fn open(
+        publication: Publication,
+        metrics: Metrics,
+        downloads: Downloads,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            publication,
+            metrics,
+            downloads,
+            access: Access::default(),
+            uploads: None,
+            stop,
+        }
     }
-    if !access.observed_elsewhere {
-        let observation = observation(metrics.clone());
-        router = router.merge(observation.method_not_allowed_fallback(method_not_allowed));
+
+    /// All routes.
+    ///
+    /// A guard comes before anything else that is said of a request, but not before probes and metrics.
+    #[must_use]
+    pub fn router(&self) -> Router {
+        let gate = Gate {
+            admission: Admission::new(self.downloads.moving, self.downloads.waiting),
+            metrics: self.metrics.clone(),
+        };
+        let ways = Ways {
+            uploads: self.uploads.is_some(),
+            read_token: self.access.guard.is_some(),
+            tls: self.access.tls,
+        };
+        let mut router = artifacts(&gate, self.uploads.clone(), &self.waiting())
+            .merge(page::route(self.metrics.clone(), ways))
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(not_found);
+        if let Some(guard) = self.access.guard.clone() {
+            router = router.layer(from_fn_with_state(guard, guard::require));
+        }
+        if !self.access.observed_elsewhere {
+            router = router.merge(self.observed());
+        }
+        self.complete(router)
     }
-    complete(router, publication, metrics)
+
+    /// Probes and metrics alone, for everybody.
+    #[must_use]
+    pub fn observation(&self) -> Router {
+        self.complete(self.observed().fallback(not_found))
+    }
+
+    fn observed(&self) -> Router<Publication> {
+        observation(self.metrics.clone(), self.waiting())
+            .method_not_allowed_fallback(method_not_allowed)
+    }
+
+    fn waiting(&self) -> Waiting {
+        Waiting::new(self.publication.clone(), self.stop.clone())
+    }
+
+    /// What holds for each answer.
+    fn complete(&self, router: Router<Publication>) -> Router {
+        let nosniff = HeaderValue::from_static("nosniff");
+        let no_store = HeaderValue::from_static("no-store");
+        router
+            // All at once, from the outermost inwards: each layer of its own would have every request hold one more future.
+            .layer((
+                SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store),
+                SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, nosniff),
+                from_extractor::<NamedHost>(),
+            ))
+            .layer(from_fn_with_state(self.metrics.clone(), log::observe))
+            .with_state(self.publication.clone())
+    }
 }
 
-/// Probes and metrics alone, for everybody.
-pub fn observation_router(publication: Publication, metrics: Metrics) -> Router {
-    let router = observation(metrics.clone())
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found);
-    complete(router, publication, metrics)
-}
-
-/// What holds for each answer.
-fn complete(router: Router<Publication>, publication: Publication, metrics: Metrics) -> Router {
-    let nosniff = HeaderValue::from_static("nosniff");
-    let no_store = HeaderValue::from_static("no-store");
-    router
-        .layer(from_fn(host::require))
-        .layer(SetResponseHeaderLayer::overriding(
-            X_CONTENT_TYPE_OPTIONS,
-            nosniff,
-        ))
-        .layer(SetResponseHeaderLayer::if_not_present(
-            CACHE_CONTROL,
-            no_store,
-        ))
-        .layer(from_fn_with_state(metrics, log::observe))
-        .with_state(publication)
-}
-
-fn artifacts(gate: &Gate, mut uploads: Option<Uploads>) -> Router<Publication> {
+fn artifacts(gate: &Gate, mut uploads: Option<Uploads>, waiting: &Waiting) -> Router<Publication> {
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let for_current = gate.clone();
-        let current = get(
-            move |State(publication): State<Publication>, request: Asked| async move {
-                current(&publication, resource, &request, &for_current).await
-            },
-        );
+        let place = (waiting.clone(), gate.clone());
+        let current = get(move |request: Asked| current(place, resource, request));
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let for_retained = gate.clone();
+        let place = (waiting.clone(), gate.clone());
         let retained = get(
-            move |State(publication): State<Publication>,
-                  revision: Result<Path<Revision>, PathRejection>,
-                  request: Asked| async move {
-                let found = match revision {
-                    Ok(Path(revision)) => publication.find(&revision).await,
-                    Err(_) => None,
-                };
-                retained(&publication, found, (resource, &request), &for_retained).await
+            move |revision: Result<Path<Revision>, PathRejection>, request: Asked| {
+                retained(place, resource, revision, request)
             },
         );
         router = router
@@ -197,41 +213,12 @@ fn taking(resource: MethodRouter<Publication>, uploads: Uploads) -> MethodRouter
         .fallback(async || not_allowed("this resource takes GET, HEAD and PUT", "GET, HEAD, PUT"))
 }
 
-async fn current(
-    publication: &Publication,
-    resource: Resource,
-    request: &Asked,
-    gate: &Gate,
-) -> Response {
-    match publication.current() {
-        Some(artifact) => answer(&artifact, resource, request, gate).await,
-        None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
-            .with(RETRY_AFTER, HeaderValue::from_static("1"))
-            .into_response(),
-    }
-}
-
-/// What is no revision at all is as unknown as one that was never published: a client that asks for it is told the same,
-/// and which revision it could have instead.
-async fn retained(
-    publication: &Publication,
-    found: Option<Arc<Artifact>>,
-    (resource, request): (Resource, &Asked),
-    gate: &Gate,
-) -> Response {
-    if let Some(artifact) = found {
-        return answer(&artifact, resource, request, gate).await;
-    }
-    let problem = Problem::new(StatusCode::NOT_FOUND, "no such revision is served");
-    match publication.current() {
-        Some(current) => problem.with(CODE_REVISION, code_revision(&current)),
-        None => problem,
-    }
-    .into_response()
-}
-
 /// What is asked every few seconds by machines.
-fn observation(metrics: Metrics) -> Router<Publication> {
+fn observation(metrics: Metrics, waiting: Waiting) -> Router<Publication> {
+    let ready = move || {
+        let answer = ready(&waiting);
+        async move { answer }
+    };
     let metrics = move || {
         let content_type = HeaderValue::from_static(CONTENT_TYPE_OF_METRICS);
         let response = ([(CONTENT_TYPE, content_type)], metrics.encode());
@@ -240,12 +227,15 @@ fn observation(metrics: Metrics) -> Router<Publication> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(ready.clone()))
         .route("/healthz", get(ready))
 }
 
-async fn ready(State(publication): State<Publication>) -> (StatusCode, &'static str) {
-    match publication.current() {
+fn ready(waiting: &Waiting) -> (StatusCode, &'static str) {
+    if waiting.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n");
+    }
+    match waiting.publication().current() {
         Some(_) => (StatusCode::OK, "ok\n"),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,

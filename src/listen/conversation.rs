@@ -98,8 +98,11 @@ async fn serve(shared: &Shared, transport: Transport, peer: SocketAddr) -> hyper
         shared.router.clone().call(request.map(Body::new))
     });
     let mut serving = pin!(shared.http.serve_connection(TokioIo::new(wire), service));
-    if let Some(result) = shared.shutdown.run_until_cancelled(serving.as_mut()).await {
-        return result;
+    tokio::select! {
+        // First, or what the same call to stop brings about would be answered without a word on the connection's end.
+        biased;
+        () = shared.shutdown.cancelled() => {}
+        result = serving.as_mut() => return result,
     }
     serving.as_mut().graceful_shutdown();
     serving.await

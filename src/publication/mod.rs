@@ -48,18 +48,53 @@ impl Publication {
 
     /// From now on predecessors are found in this store. Once it has one, it keeps it.
     pub fn keep_in(&self, store: Arc<Store>) {
-        drop(self.store.set(store));
+        if self.store.set(store).is_ok() {
+            // One of them may be waited for.
+            self.current.send_modify(|_| {});
+        }
     }
 
-    /// Makes an artifact the current one.
+    /// Makes an artifact the current one, and wakes those who wait for one, unless it has the same bytes as the last.
     pub fn publish(&self, artifact: Arc<Artifact>) {
-        self.current.send_replace(Some(artifact));
+        self.current.send_if_modified(|current| {
+            let before = current.replace(artifact);
+            let bytes = |artifact: &Artifact| {
+                let (archive, json) = (artifact.archive().digest(), artifact.json().digest());
+                (archive, json)
+            };
+            before.as_deref().map(bytes) != current.as_deref().map(bytes)
+        });
     }
 
     /// The current artifact; `None` before the first.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Artifact>> {
         self.current.borrow().clone()
+    }
+
+    /// Waits until the current artifact is such a one, and gives it.
+    ///
+    /// It is looked at once at the start, and then once behind each publication; of several in quick succession the last may
+    /// be the only one seen. Takes no time and no thread in between. Cancel safe: whoever waits again has missed nothing.
+    pub async fn wait_for(&self, mut is_such: impl FnMut(&Artifact) -> bool) -> Arc<Artifact> {
+        let mut changes = self.current.subscribe();
+        let current = changes.wait_for(|current| current.as_deref().is_some_and(&mut is_such));
+        let current = current.await.expect("the sender is our own");
+        Arc::clone(current.as_ref().expect("only an artifact is such a one"))
+    }
+
+    /// Waits until the artifact of this revision can be served, be it the current one or a predecessor, and gives it.
+    ///
+    /// Cancel safe, and as cheap as [`Self::wait_for`].
+    pub async fn wait_for_revision(&self, revision: &Revision) -> Arc<Artifact> {
+        let mut changes = self.current.subscribe();
+        loop {
+            // What came and went between two looks is found among the predecessors.
+            if let Some(found) = self.find(revision).await {
+                return found;
+            }
+            changes.changed().await.expect("the sender is our own");
+        }
     }
 
     /// The artifact of this revision, if it can be served. Only for a predecessor is a disk waited for.
@@ -130,5 +165,77 @@ impl Publication {
 impl Default for Publication {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs::File;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::descriptor::Descriptor;
+
+    fn artifact(archive: &[u8], created_at: SystemTime) -> Arc<Artifact> {
+        let descriptor = Descriptor {
+            format: "1".into(),
+            revision: Revision::of_listing(Digest::of(archive)),
+            digest: Digest::of(archive),
+            size: archive.len() as u64,
+            uncompressed_size: 0,
+            entries: 0,
+            files: 0,
+            created_at,
+            segments: Vec::new(),
+            left_out: BTreeMap::new(),
+        };
+        let file = || -> File { tempfile::tempfile().unwrap() };
+        let sized = file();
+        sized.set_len(archive.len() as u64).unwrap();
+        Arc::new(Artifact::new(descriptor, sized, file(), created_at).unwrap())
+    }
+
+    /// Counts how often somebody is woken.
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_publication_of_other_bytes_wakes_once() {
+        let publication = Publication::new();
+        let (start, later) = (SystemTime::UNIX_EPOCH, SystemTime::now());
+        let counted = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&counted));
+        let mut context = Context::from_waker(&waker);
+        let wanted = Digest::of(b"c");
+        let waiting = publication.wait_for(|artifact| artifact.descriptor().digest == wanted);
+        let mut waiting = pin!(waiting);
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        // The same archive with another descriptor is news to those who wait for the descriptor.
+        for (published, expected) in [
+            (artifact(b"a", start), 1),
+            (artifact(b"a", start), 1),
+            (artifact(b"a", later), 2),
+            (artifact(b"b", start), 3),
+        ] {
+            publication.publish(published);
+            assert_eq!(counted.0.load(Ordering::Relaxed), expected);
+            assert!(waiting.as_mut().poll(&mut context).is_pending());
+        }
+        publication.publish(artifact(b"c", start));
+        let Poll::Ready(found) = waiting.as_mut().poll(&mut context) else {
+            panic!("it is there");
+        };
+        assert_eq!(found.descriptor().digest, wanted);
+        assert_eq!(counted.0.load(Ordering::Relaxed), 4);
     }
 }

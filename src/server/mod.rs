@@ -25,7 +25,7 @@ use self::uploads::{Upload, confirm_by};
 use crate::config::serve::ServeConfig;
 use crate::config::watch::WatchConfig;
 use crate::exit::{Exit, sentence};
-use crate::http::{self, Downloads, Uploads};
+use crate::http::{Downloads, Site, Uploads};
 use crate::listen::tls::TlsError;
 use crate::listen::{self, Limits, Listener};
 use crate::machine;
@@ -189,14 +189,14 @@ impl Server {
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         });
-        let router = http::router_for(
-            &access,
-            publication.clone(),
-            metrics.clone(),
-            self.downloads,
+        let site = Site {
+            publication: publication.clone(),
+            metrics: metrics.clone(),
+            downloads: self.downloads,
+            access,
             uploads,
-        );
-        let observation = http::observation_router(publication.clone(), metrics.clone());
+            stop: shutdown.clone(),
+        };
         let address = listener.local_addr().ok();
         if let Some(address) = address {
             info!(%address, tls = self.doors.tls.is_some(), "listening");
@@ -237,12 +237,12 @@ impl Server {
         let listener = Listener::new(listener, tls);
         let serving = listen::serve(
             listener,
-            router,
+            site.router(),
             limits.clone(),
             metrics.clone(),
             shutdown.clone(),
         );
-        let observed = observe(probes, observation, limits, metrics, shutdown);
+        let observed = observe(probes, site.observation(), limits, metrics, shutdown);
         tokio::join!(serving, observed);
         tasks.close();
         tasks.wait().await;

@@ -273,7 +273,8 @@ async fn an_answer_that_tells_of_a_fault_here_is_a_warning() {
     let (lines, _logged) = Lines::collect(Level::INFO);
     let publication = Publication::new();
     publication.publish(artifact(ARCHIVE, LISTING));
-    let mut router = router(publication, Metrics::new("1"), DOWNLOADS, None);
+    let (metrics, stop) = (Metrics::new("1"), CancellationToken::new());
+    let mut router = Site::open(publication, metrics, DOWNLOADS, stop).router();
     // Without a connection it can send nothing.
     let request = http::Request::get("/code.json").header("host", "test");
     let request = request.body(axum::body::Body::empty()).unwrap();

@@ -5,11 +5,14 @@
     reason = "a test fails where it stands, and so do its helpers"
 )]
 
+mod limits;
 mod log;
 mod metrics;
 mod page;
 mod sending;
 mod tokens;
+mod vectors;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use code_server::artifact::Artifact;
 use code_server::descriptor::{ARCHIVE_HEADER, ARCHIVE_TRAILER, Descriptor, Segment};
 use code_server::digest::{Digest, Revision};
-use code_server::http::{Downloads, router};
+use code_server::http::{Downloads, Site};
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
 use code_server::publication::Publication;
@@ -71,9 +74,14 @@ impl Server {
         let publication = Publication::new();
         let shutdown = CancellationToken::new();
         let metrics = Metrics::new("1.2.3");
-        let router = router(publication.clone(), metrics.clone(), downloads, None);
+        let site = Site::open(
+            publication.clone(),
+            metrics.clone(),
+            downloads,
+            shutdown.clone(),
+        );
         let address = listener.local_addr().unwrap();
-        let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
+        let serving = listen::serve(listener, site.router(), limits, metrics, shutdown.clone());
         Self {
             address,
             publication,
@@ -698,7 +706,8 @@ async fn what_turned_out_damaged_is_served_no_more() {
     let new = publish(&server, &store, "new");
     server.publication.withdraw(&new.digest).await;
     server.get("/readyz", "").await.expect(503, &[]);
-    server.get("/code.tar.gz", "").await.expect_problem(503);
+    let nothing = server.get("/code.tar.gz", "Prefer: wait=0\r\n").await;
+    nothing.expect_problem(503);
     for (descriptor, status) in [(&old, 200), (&new, 404)] {
         let path = format!("/revisions/{}/code.json", descriptor.revision);
         server.get(&path, "").await.expect(status, &[]);
@@ -712,9 +721,10 @@ async fn what_turned_out_damaged_is_served_no_more() {
 async fn before_the_first_artifact_clients_are_told_to_come_back() {
     let server = Server::empty(LIMITS);
     for path in ["/code.tar.gz", "/code.json", "/code.list"] {
-        let reply = server.get(path, "").await;
+        let reply = server.get(path, "Prefer: wait=0\r\n").await;
         reply.expect_problem(503);
-        reply.expect(503, &[("retry-after", "1")]);
+        let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=3).contains(&seconds));
         assert_eq!(reply.header("code-revision"), None);
     }
     let path = format!("/revisions/{}/code.tar.gz", revision());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use code_server::http::{Access, Guard, TokenFile, observation_router, router_for};
+use code_server::http::{Access, Guard, Site, TokenFile};
 use data_encoding::BASE64;
 use tempfile::TempDir;
 
@@ -40,10 +40,10 @@ impl Guarded {
         };
         let access = Access {
             guard: Some(guard),
-            observed_elsewhere: false,
+            ..Access::default()
         };
         Self {
-            server: serve(&access),
+            server: listening(&site(access), Site::router),
             directory,
         }
     }
@@ -68,28 +68,31 @@ impl Guarded {
     }
 }
 
-fn serve(access: &Access) -> Server {
+/// A site that serves `ARCHIVE` to those who may ask.
+fn site(access: Access) -> Site {
     let publication = Publication::new();
     publication.publish(artifact(ARCHIVE, LISTING));
-    let metrics = Metrics::new("1.2.3");
-    let router = router_for(
+    let (metrics, stop) = (Metrics::new("1.2.3"), CancellationToken::new());
+    Site {
         access,
-        publication.clone(),
-        metrics.clone(),
-        DOWNLOADS,
-        None,
-    );
-    listening(publication, router, metrics)
+        ..Site::open(publication, metrics, DOWNLOADS, stop)
+    }
 }
 
-fn listening(publication: Publication, router: axum::Router, metrics: Metrics) -> Server {
+fn listening(site: &Site, routes: fn(&Site) -> axum::Router) -> Server {
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let shutdown = CancellationToken::new();
+    let (metrics, shutdown) = (site.metrics.clone(), site.stop.clone());
     Server {
         address: listener.local_addr().unwrap(),
-        publication,
+        publication: site.publication.clone(),
         shutdown: shutdown.clone(),
-        done: TaskTracker::new().spawn(listen::serve(listener, router, LIMITS, metrics, shutdown)),
+        done: TaskTracker::new().spawn(listen::serve(
+            listener,
+            routes(site),
+            LIMITS,
+            metrics,
+            shutdown,
+        )),
     }
 }
 
@@ -184,13 +187,12 @@ async fn a_new_token_takes_the_place_of_the_old_one_and_none_admits_nobody() {
 #[tokio::test]
 async fn what_is_observed_elsewhere_is_unknown_here() {
     let access = Access {
-        guard: None,
         observed_elsewhere: true,
+        ..Access::default()
     };
-    let server = serve(&access);
-    let metrics = Metrics::new("1.2.3");
-    let router = observation_router(server.publication.clone(), metrics.clone());
-    let elsewhere = listening(server.publication.clone(), router, metrics);
+    let site = site(access);
+    let server = listening(&site, Site::router);
+    let elsewhere = listening(&site, Site::observation);
     for path in OPEN {
         assert_eq!(server.get(path, "").await.status, 404, "{path}");
         assert_eq!(elsewhere.get(path, "").await.status, 200, "{path}");

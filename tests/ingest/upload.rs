@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use code_server::config::command::Command;
 use code_server::digest::{Digest, Revision};
-use code_server::http::{Confirmation, Downloads, TokenFile, Uploads, router};
+use code_server::http::{Confirmation, Downloads, Site, TokenFile, Uploads};
 use code_server::ingest::Order;
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
@@ -61,15 +61,7 @@ impl Server {
             metrics: Metrics::new("1.2.3"),
             tasks: tasks.clone(),
         };
-        let router = router(
-            Publication::new(),
-            Metrics::new("1.2.3"),
-            Downloads {
-                moving: 1,
-                waiting: 1,
-            },
-            Some(uploads),
-        );
+        let router = router(Some(uploads));
         let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let limits = Limits {
@@ -200,6 +192,20 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "{what}");
+}
+
+/// The routes of a site that has nothing yet.
+fn router(uploads: Option<Uploads>) -> axum::Router {
+    let downloads = Downloads {
+        moving: 1,
+        waiting: 1,
+    };
+    let (metrics, stop) = (Metrics::new("1.2.3"), CancellationToken::new());
+    let site = Site {
+        uploads,
+        ..Site::open(Publication::new(), metrics, downloads, stop)
+    };
+    site.router()
 }
 
 #[tokio::test]
@@ -452,15 +458,7 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         max_connections: 1,
         drain_timeout: PATIENCE,
     };
-    let router = router(
-        Publication::new(),
-        Metrics::new("1.2.3"),
-        Downloads {
-            moving: 1,
-            waiting: 1,
-        },
-        None,
-    );
+    let router = router(None);
     let serving = TaskTracker::new().spawn(listen::serve(
         closed,
         router,

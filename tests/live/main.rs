@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crashing;
+mod draining;
 mod following;
 mod hidden;
 mod holding;
 mod ingesting;
 mod keeping;
 mod logging;
+mod nonsense;
 mod roots;
 mod server;
 mod tearing;

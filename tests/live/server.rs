@@ -59,7 +59,11 @@ impl Setup {
 
     /// The program, which logs to a pipe.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.command_by(Command::new(PROGRAM))
+    }
+
+    /// A command that lacks the program's arguments only.
+    fn command_by(&self, mut command: Command) -> Command {
         command
             .arg("serve")
             .arg(&self.root)
@@ -82,7 +86,12 @@ impl Setup {
 
     /// Starts a server; it listens, and need not be ready.
     pub(crate) fn start(&self) -> Server {
-        let mut child = self.command().spawn().unwrap();
+        self.start_as(Command::new(PROGRAM))
+    }
+
+    /// Starts a server by a command that lacks its arguments only.
+    pub(crate) fn start_as(&self, program: Command) -> Server {
+        let mut child = self.command_by(program).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let mut server = Server {
             child,
@@ -226,6 +235,16 @@ impl Server {
             );
             pause(LOOK_EVERY);
         }
+    }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("the server has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
     }
 
     /// Ends it as a kernel would that is out of memory.
