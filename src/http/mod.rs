@@ -125,7 +125,6 @@ impl Site {
     /// All routes.
     ///
     /// A guard comes before anything else that is said of a request, but not before probes and metrics.
-    #[must_use]
     pub fn router(&self) -> Router {
         let gate = Gate {
             admission: Admission::new(self.downloads.moving, self.downloads.waiting),
@@ -150,7 +149,6 @@ impl Site {
     }
 
     /// Probes and metrics alone, for everybody.
-    #[must_use]
     pub fn observation(&self) -> Router {
         self.complete(self.observed().fallback(not_found))
     }

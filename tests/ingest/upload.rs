@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use code_server::config::command::Command;
 use code_server::digest::{Digest, Revision};
-use code_server::http::{Confirmation, Downloads, Site, TokenFile, Uploads};
+use code_server::http::{Confirmation, Downloads, Site as Served, TokenFile, Uploads};
 use code_server::ingest::Order;
 use code_server::listen::{self, Limits};
 use code_server::metrics::Metrics;
@@ -201,9 +201,9 @@ fn router(uploads: Option<Uploads>) -> axum::Router {
         waiting: 1,
     };
     let (metrics, stop) = (Metrics::new("1.2.3"), CancellationToken::new());
-    let site = Site {
+    let site = Served {
         uploads,
-        ..Site::open(Publication::new(), metrics, downloads, stop)
+        ..Served::open(Publication::new(), metrics, downloads, stop)
     };
     site.router()
 }
