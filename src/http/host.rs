@@ -1,30 +1,21 @@
 //! The `Host` header, without which no HTTP/1.1 request is whole.
 
-use axum::extract::FromRequestParts;
 use http::header::{HOST, HeaderMap};
-use http::request::Parts;
+use http::request::Request;
 use http::status::StatusCode;
 use http::uri::Authority;
 use http::version::Version;
 
 use super::problem::Problem;
 
-/// That a request names a host, or need not. It is turned away with 400 where `Host` is missing, stands there twice, or is
-/// none (RFC 9112 §3.2). Which host it names does not matter: there is one site here.
-///
-/// An extractor rather than a middleware, so that a request which is held keeps nothing for it.
-pub(super) struct NamedHost;
-
-impl<S: Sync> FromRequestParts<S> for NamedHost {
-    type Rejection = Problem;
-
-    async fn from_request_parts(request: &mut Parts, _: &S) -> Result<Self, Problem> {
-        if is_acceptable(request.version, &request.headers) {
-            return Ok(Self);
-        }
-        let detail = "the request needs one valid Host header";
-        Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+/// Turns a request away whose `Host` is missing, stands there twice, or is none (RFC 9112 §3.2). Which host it names does
+/// not matter: there is one site here.
+pub(super) fn require<B>(request: &Request<B>) -> Result<(), Problem> {
+    if is_acceptable(request.version(), request.headers()) {
+        return Ok(());
     }
+    let detail = "the request needs one valid Host header";
+    Err(Problem::new(StatusCode::BAD_REQUEST, detail))
 }
 
 fn is_acceptable(version: Version, headers: &HeaderMap) -> bool {

@@ -11,18 +11,19 @@ use std::time::Instant;
 use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::method::Method;
 use http::status::StatusCode;
 use tracing::{debug, warn};
 
 use super::exchange::{Exchange, Origin, text};
-use super::trace::{X_REQUEST_ID, request_id, traceparent};
+use super::host;
+use super::trace::{X_REQUEST_ID, own, request_id, traceparent};
 use crate::entry::Escaped;
 use crate::listen::Connection;
 use crate::metrics::{self, Metrics, RequestFigures, Route};
 
-/// Counts and logs a request, and names it in its response.
+/// Counts and logs a request, and names it in its response. One that names no host gets no further.
 ///
 /// The [`Exchange`] of a download comes as an extension of the response.
 pub(super) async fn observe(
@@ -36,7 +37,10 @@ pub(super) async fn observe(
         let id = pending.origin.request_id.clone();
         request.headers_mut().insert(X_REQUEST_ID, id);
     }
-    let response = next.run(request).await;
+    let response = match host::require(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
     pending.answered(response)
 }
 
@@ -64,7 +68,7 @@ impl Pending {
                 peer: request.extensions().get().map(Connection::peer),
                 began: Instant::now(),
                 request_id: request_id(headers),
-                traceparent: traceparent(headers).cloned(),
+                traceparent: traceparent(headers).map(own),
             },
             asks_to_be_held: headers.contains_key("prefer"),
             is_answered: false,

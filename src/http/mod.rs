@@ -39,7 +39,7 @@ mod waiting;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware::{from_extractor, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 
 use axum::routing::{MethodRouter, get};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -55,7 +55,6 @@ use admission::Admission;
 use answer::{Asked, current, retained};
 use download::Gate;
 pub use guard::Guard;
-use host::NamedHost;
 use page::Ways;
 use problem::Problem;
 use resource::Resource;
@@ -171,9 +170,8 @@ impl Site {
             .layer((
                 SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store),
                 SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, nosniff),
-                from_extractor::<NamedHost>(),
+                from_fn_with_state(self.metrics.clone(), log::observe),
             ))
-            .layer(from_fn_with_state(self.metrics.clone(), log::observe))
             .with_state(self.publication.clone())
     }
 }

@@ -14,9 +14,14 @@ const LONGEST_ID: usize = 128;
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID);
     match given.filter(|id| is_request_id(id.as_bytes())) {
-        Some(given) => given.clone(),
+        Some(given) => own(given),
         None => new_id(fastrand::u64(..)),
     }
+}
+
+/// A copy that is no part of what the connection has read, which would be held for as long as the request.
+pub(super) fn own(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value")
 }
 
 fn is_request_id(id: &[u8]) -> bool {

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::conditional::{self, Outcome};
 use super::resource::Resource;
+use super::trace::own;
 use crate::artifact::Artifact;
 use crate::digest::Revision;
 use crate::publication::Publication;
@@ -136,8 +137,7 @@ fn reduce(headers: &mut HeaderMap) {
     let mut kept = HeaderMap::new();
     for name in CONDITIONS {
         for value in headers.get_all(&name) {
-            let copy = HeaderValue::from_bytes(value.as_bytes());
-            kept.append(name.clone(), copy.expect("it is a header's value"));
+            kept.append(name.clone(), own(value));
         }
     }
     *headers = kept;

@@ -4,10 +4,12 @@
 //! the byte.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,8 +20,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::set_tcp_user_timeout;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -65,13 +68,22 @@ pub(super) async fn converse(shared: &Shared, stream: TcpStream, peer: SocketAdd
 }
 
 /// Waits for the first byte, which stays to be read. `false` if none comes in time, or before `shutdown`.
+///
+/// Polled by hand, for this is what thousands of idle connections are: a timer and a place to be woken from.
 async fn says_something(shared: &Shared, stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    let first = timeout(shared.header_timeout, stream.peek(&mut byte));
-    matches!(
-        shared.shutdown.run_until_cancelled(first).await,
-        Some(Ok(Ok(1)))
-    )
+    let mut stopped = pin!(shared.shutdown.cancelled());
+    let mut too_late = pin!(sleep(shared.header_timeout));
+    poll_fn(|context| {
+        let gives_up =
+            stopped.as_mut().poll(context).is_ready() || too_late.as_mut().poll(context).is_ready();
+        if gives_up {
+            return Poll::Ready(false);
+        }
+        let mut byte = [0];
+        let peeked = stream.poll_peek(context, &mut ReadBuf::new(&mut byte));
+        peeked.map(|length| matches!(length, Ok(1)))
+    })
+    .await
 }
 
 /// Shakes hands. `None` where that comes to nothing, or to nothing in time, or not before `shutdown`.

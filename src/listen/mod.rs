@@ -12,6 +12,7 @@ mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -177,8 +178,12 @@ impl Server {
         let (shared, cut) = (Arc::clone(&self.shared), self.cut.clone());
         let counted = self.metrics.connection();
         self.connections.spawn(async move {
-            cut.run_until_cancelled(converse(&shared, stream, peer))
-                .await;
+            // By reference, for a future that is passed on by value is kept twice.
+            let conversation = pin!(converse(&shared, stream, peer));
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = conversation => {}
+            }
             drop((slot, counted));
         });
     }
