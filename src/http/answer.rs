@@ -1,6 +1,7 @@
 //! The answer to a request for an artifact's resource.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
@@ -11,6 +12,7 @@ use http::request::Parts;
 use http::status::StatusCode;
 
 use super::download::{self, Gate};
+use super::fixed::Shelf;
 use super::prefer;
 use super::problem::Problem;
 use super::range::Selection;
@@ -23,6 +25,13 @@ use crate::publication::Publication;
 
 /// In how many seconds a client is to come again that found nothing published: not all at the same time.
 const RETRY_IN: RangeInclusive<u64> = 1..=3;
+
+/// Where requests for artifacts come together.
+pub(super) struct Place {
+    pub(super) waiting: Waiting,
+    pub(super) gate: Gate,
+    pub(super) shelf: Shelf,
+}
 
 /// What of a request an answer depends on.
 pub(super) struct Asked {
@@ -54,19 +63,20 @@ impl<S: Sync> FromRequestParts<S> for Asked {
     reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
 )]
 pub(super) fn current(
-    (waiting, gate): (Waiting, Gate),
+    place: Arc<Place>,
     resource: Resource,
     mut request: Asked,
 ) -> impl Future<Output = Response> {
     async move {
         let wait = prefer::wait(&request.headers);
-        let current = waiting
+        let current = place
+            .waiting
             .current(resource, (&request.method, &mut request.headers), wait)
             .await;
         let response = match current {
-            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
+            Some(artifact) => answer(&place, &artifact, resource, &request).await,
             None => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "nothing is published yet")
-                .with(RETRY_AFTER, retry_after(waiting.is_stopping()).into())
+                .with(RETRY_AFTER, retry_after(place.waiting.is_stopping()).into())
                 .into_response(),
         };
         applied(response, wait)
@@ -89,7 +99,7 @@ fn retry_after(is_stopping: bool) -> u64 {
     reason = "the future of an async fn keeps its arguments twice, and thousands of them may wait"
 )]
 pub(super) fn retained(
-    (waiting, gate): (Waiting, Gate),
+    place: Arc<Place>,
     resource: Resource,
     revision: Result<Path<Revision>, PathRejection>,
     mut request: Asked,
@@ -98,15 +108,16 @@ pub(super) fn retained(
         let wait = prefer::wait(&request.headers);
         let found = match revision {
             Ok(Path(revision)) => {
-                waiting
+                place
+                    .waiting
                     .revision(&revision, &mut request.headers, wait)
                     .await
             }
             Err(_) => None,
         };
         let response = match found {
-            Some(artifact) => answer(&artifact, resource, &request, &gate).await,
-            None => unknown_revision(waiting.publication()).into_response(),
+            Some(artifact) => answer(&place, &artifact, resource, &request).await,
+            None => unknown_revision(place.waiting.publication()).into_response(),
         };
         applied(response, wait)
     }
@@ -123,32 +134,34 @@ fn unknown_revision(publication: &Publication) -> Problem {
 /// Answers a GET or HEAD request once that may be: an archive waits for its turn.
 ///
 /// Dropping the future leaves the queue.
-pub(super) async fn answer(
-    artifact: &Artifact,
+async fn answer(
+    place: &Place,
+    artifact: &Arc<Artifact>,
     resource: Resource,
     request: &Asked,
-    gate: &Gate,
 ) -> Response {
     let Asked {
         method,
         headers,
         connection,
     } = request;
-    let verdict = resource.judge(artifact, method, headers);
+    let fixed = place.shelf.get(artifact, resource);
+    let about = (&**artifact, &*fixed);
+    let verdict = resource.judge(about, method, headers);
     let representation = resource.of(artifact);
     let range = match &verdict {
         Verdict::Send(Selection::Full) => 0..representation.length(),
         Verdict::Send(Selection::Partial(range)) => range.clone(),
-        _ => return resource.response(artifact, &verdict),
+        _ => return resource.response(about, &verdict),
     };
     if *method == Method::HEAD {
-        return resource.response(artifact, &verdict);
+        return resource.response(about, &verdict);
     }
-    let response = |body| resource.response(artifact, &verdict).map(|_| body);
+    let response = |body| resource.response(about, &verdict).map(|_| body);
     if resource != Resource::Archive {
         return response(download::at_once(connection, representation, range));
     }
-    match download::archive(gate, connection, representation, range).await {
+    match download::archive(&place.gate, connection, representation, range).await {
         Ok((body, exchange)) => {
             let mut response = response(body);
             response.extensions_mut().insert(exchange);

@@ -5,43 +5,107 @@
 //! a fleet that asks every few seconds whether anything has changed shall not fill a log. Probes and metrics have no line.
 //! All of them are counted.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use axum::body::HttpBody;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::method::Method;
 use http::status::StatusCode;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
 use tracing::{debug, warn};
 
 use super::exchange::{Exchange, Origin, text};
 use super::host;
+use super::problem::Problem;
 use super::trace::{X_REQUEST_ID, own, request_id, traceparent};
 use crate::entry::Escaped;
 use crate::listen::Connection;
 use crate::metrics::{self, Metrics, RequestFigures, Route};
 
-/// Counts and logs a request, and names it in its response. One that names no host gets no further.
+/// Counts and logs each request, and names it in its response. One that names no host gets no further.
 ///
-/// The [`Exchange`] of a download comes as an extension of the response.
-pub(super) async fn observe(
-    State(metrics): State<Metrics>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let pending = Pending::of(metrics, &request);
-    if request.method() == Method::PUT {
-        // An upload has a line of its own in the log, which names it too.
-        let id = pending.origin.request_id.clone();
-        request.headers_mut().insert(X_REQUEST_ID, id);
+/// The [`Exchange`] of a download comes as an extension of the response. This is a service of its own and no function, for a
+/// function's future is allocated anew for each request, and larger.
+#[derive(Clone)]
+pub(super) struct Observe(pub(super) Metrics);
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+
+    fn layer(&self, inner: S) -> Observed<S> {
+        let Self(metrics) = self.clone();
+        Observed { inner, metrics }
     }
-    let response = match host::require(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    pending.answered(response)
+}
+
+/// A service whose requests are observed.
+#[derive(Clone)]
+pub(super) struct Observed<S> {
+    inner: S,
+    metrics: Metrics,
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for Observed<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Observing<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Observing<S::Future> {
+        let pending = Pending::of(self.metrics.clone(), &request);
+        if request.method() == Method::PUT {
+            // An upload has a line of its own in the log, which names it too.
+            let id = pending.origin.request_id.clone();
+            request.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        let (answering, refused) = match host::require(&request) {
+            Ok(()) => (Some(self.inner.call(request)), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        Observing {
+            answering,
+            refused,
+            pending: Some(pending),
+        }
+    }
+}
+
+pin_project! {
+    /// A request on its way to its response.
+    pub(super) struct Observing<F> {
+        #[pin]
+        answering: Option<F>,
+        // The response, where the request gets no further.
+        refused: Option<Problem>,
+        // `None` once it was answered.
+        pending: Option<Pending>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, E>>, E> Future for Observing<F> {
+    type Output = Result<Response, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let observing = self.project();
+        let response = if let Some(answering) = observing.answering.as_pin_mut() {
+            ready!(answering.poll(context))?
+        } else {
+            let refused = observing.refused.take();
+            refused.expect("it is not polled again").into_response()
+        };
+        let pending = observing.pending.take();
+        let pending = pending.expect("it is not polled again");
+        Poll::Ready(Ok(pending.answered(response)))
+    }
 }
 
 /// A request that was not answered yet. If it is dropped so, the client went away, or the server came to its end.

@@ -22,6 +22,7 @@ mod body;
 mod conditional;
 mod download;
 mod exchange;
+mod fixed;
 mod guard;
 mod host;
 mod log;
@@ -35,6 +36,8 @@ mod token;
 mod trace;
 mod upload;
 mod waiting;
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
@@ -52,9 +55,11 @@ use crate::digest::Revision;
 use crate::metrics::{CONTENT_TYPE as CONTENT_TYPE_OF_METRICS, Metrics};
 use crate::publication::Publication;
 use admission::Admission;
-use answer::{Asked, current, retained};
+use answer::{Asked, Place, current, retained};
 use download::Gate;
+use fixed::Shelf;
 pub use guard::Guard;
+use log::Observe;
 use page::Ways;
 use problem::Problem;
 use resource::Resource;
@@ -134,7 +139,12 @@ impl Site {
             read_token: self.access.guard.is_some(),
             tls: self.access.tls,
         };
-        let mut router = artifacts(&gate, self.uploads.clone(), &self.waiting())
+        let place = Place {
+            waiting: self.waiting(),
+            gate,
+            shelf: Shelf::default(),
+        };
+        let mut router = artifacts(place, self.uploads.clone())
             .merge(page::route(self.metrics.clone(), ways))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found);
@@ -170,26 +180,27 @@ impl Site {
             .layer((
                 SetResponseHeaderLayer::if_not_present(CACHE_CONTROL, no_store),
                 SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, nosniff),
-                from_fn_with_state(self.metrics.clone(), log::observe),
+                Observe(self.metrics.clone()),
             ))
             .with_state(self.publication.clone())
     }
 }
 
-fn artifacts(gate: &Gate, mut uploads: Option<Uploads>, waiting: &Waiting) -> Router<Publication> {
+fn artifacts(place: Place, mut uploads: Option<Uploads>) -> Router<Publication> {
+    let place = Arc::new(place);
     let mut router = Router::new();
     for resource in Resource::ALL {
         let name = resource.name();
-        let place = (waiting.clone(), gate.clone());
-        let current = get(move |request: Asked| current(place, resource, request));
+        let at = Arc::clone(&place);
+        let current = get(move |request: Asked| current(at, resource, request));
         let current = match uploads.take_if(|_| resource == Resource::Archive) {
             Some(uploads) => taking(current, uploads),
             None => current,
         };
-        let place = (waiting.clone(), gate.clone());
+        let at = Arc::clone(&place);
         let retained = get(
             move |revision: Result<Path<Revision>, PathRejection>, request: Asked| {
-                retained(place, resource, revision, request)
+                retained(at, resource, revision, request)
             },
         );
         router = router

@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, LAST_MODIFIED, RANGE,
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE,
 };
 use http::method::Method;
 use http::status::StatusCode;
 
 use super::body;
 use super::conditional::{self, Outcome, Validators};
+use super::fixed::Fixed;
 use super::problem::Problem;
 use super::range::{self, Selection};
 use crate::artifact::{Artifact, Representation};
@@ -23,12 +23,6 @@ use crate::digest::Revision;
 
 /// The header that tells the revision.
 pub(super) const CODE_REVISION: HeaderName = HeaderName::from_static(descriptor::CODE_REVISION);
-/// The header that tells how many bytes an archive's tar has.
-const CODE_UNCOMPRESSED_SIZE: HeaderName =
-    HeaderName::from_static(descriptor::CODE_UNCOMPRESSED_SIZE);
-/// The digest of the whole representation, whichever part of it a response holds (RFC 9530 §3).
-const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
-
 /// What a request comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -85,11 +79,11 @@ impl Resource {
     /// What a GET or HEAD request for this resource of an artifact comes to.
     pub(super) fn judge(
         self,
-        artifact: &Artifact,
+        (artifact, fixed): (&Artifact, &Fixed),
         method: &Method,
         request: &HeaderMap,
     ) -> Verdict {
-        match conditional::evaluate(method, request, &self.validators(artifact)) {
+        match conditional::evaluate(method, request, &fixed.validators) {
             Outcome::NotModified => Verdict::NotModified,
             Outcome::PreconditionFailed => Verdict::PreconditionFailed,
             Outcome::Proceed { range_applies } => {
@@ -102,11 +96,17 @@ impl Resource {
     /// The response without a body.
     ///
     /// To a HEAD request it is the same as to its GET.
-    pub(super) fn response(self, artifact: &Artifact, verdict: &Verdict) -> Response {
+    pub(super) fn response(
+        self,
+        (artifact, fixed): (&Artifact, &Fixed),
+        verdict: &Verdict,
+    ) -> Response {
         match verdict {
             Verdict::NotModified => {
-                let headers = self.headers(artifact, &self.validators(artifact));
-                (StatusCode::NOT_MODIFIED, headers, body::none()).into_response()
+                let mut response = Response::new(body::none());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                *response.headers_mut() = fixed.headers.clone();
+                response
             }
             Verdict::PreconditionFailed => {
                 let detail = "the representation is not the one that the condition names";
@@ -114,7 +114,7 @@ impl Resource {
                     .with(CODE_REVISION, code_revision(artifact))
                     .into_response()
             }
-            Verdict::Send(selection) => self.selected(artifact, selection),
+            Verdict::Send(selection) => self.selected((artifact, fixed), selection),
         }
     }
 
@@ -126,9 +126,9 @@ impl Resource {
         Validators::new(representation.digest(), modified)
     }
 
-    fn selected(self, artifact: &Artifact, selection: &Selection) -> Response {
+    fn selected(self, (artifact, fixed): (&Artifact, &Fixed), selection: &Selection) -> Response {
         let length = self.of(artifact).length();
-        let mut headers = self.headers(artifact, &self.validators(artifact));
+        let mut headers = fixed.headers.clone();
         headers.insert(CONTENT_TYPE, self.media_type());
         let (status, sent) = match selection {
             Selection::Full => (StatusCode::OK, length),
@@ -147,27 +147,6 @@ impl Resource {
         };
         headers.insert(CONTENT_LENGTH, sent.into());
         (status, headers, Body::empty()).into_response()
-    }
-
-    /// What 200, 206 and 304 say alike.
-    fn headers(self, artifact: &Artifact, validators: &Validators) -> HeaderMap {
-        let digest = self.of(artifact).digest().base64();
-        let modified = httpdate::fmt_http_date(validators.modified);
-        let mut headers = HeaderMap::from_iter([
-            (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-            // Of a revision's own resources too: a revision names the content, and the same content packed at another
-            // level is another archive. Asking again costs a 304.
-            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            (ETAG, value(validators.etag.clone())),
-            (LAST_MODIFIED, value(modified)),
-            (REPR_DIGEST, value(format!("sha-256=:{digest}:"))),
-            (CODE_REVISION, code_revision(artifact)),
-        ]);
-        if self == Self::Archive {
-            let size = artifact.descriptor().uncompressed_size;
-            headers.insert(CODE_UNCOMPRESSED_SIZE, size.into());
-        }
-        headers
     }
 }
 
@@ -188,6 +167,7 @@ fn range_header(request: &HeaderMap) -> Option<&str> {
     lines.next().is_none().then_some(first)
 }
 
-fn value(text: String) -> HeaderValue {
+/// Text of ours as a header's value.
+pub(super) fn value(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("hex, Base64, dates and numbers are visible ASCII")
 }

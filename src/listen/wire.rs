@@ -106,6 +106,7 @@ impl Wire {
             (Transport::Plain(stream), [head]) if more => poll_io(stream, context, |stream| {
                 send(stream, head, SendFlags::MORE)
             }),
+            (Transport::Plain(stream), [only]) => Pin::new(stream).poll_write(context, only),
             (Transport::Plain(stream), _) => Pin::new(stream).poll_write_vectored(context, buffers),
             (Transport::Tls(stream), _) => Pin::new(stream).poll_write_vectored(context, buffers),
         }
