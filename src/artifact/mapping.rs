@@ -19,6 +19,9 @@ use super::Lease;
 /// How much is read into the page cache at once by a thread that may wait.
 const PAGE_IN: usize = 64 << 10;
 
+/// How far apart the bytes are that are looked for: the kernel reads ahead, and takes back, many pages at a time.
+const LOOK_EVERY: usize = 512 << 10;
+
 /// A file that never changes, and the addresses that stand for its bytes. It outlives the file's name.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -78,16 +81,26 @@ impl Slice {
         self.mapping.file.read_exact_at(buffer, offset)
     }
 
-    /// Whether reading these bytes of the file would wait for the disk, as far as its last one tells.
+    /// Whether reading these bytes of the file would wait for the disk, as far as a few of them tell.
     ///
     /// A file system that cannot say so is taken to wait.
     #[must_use]
     pub fn would_wait(&self, bytes: &Range<u64>) -> bool {
-        let mut byte = [0];
         let last = bytes.end.saturating_sub(1).max(bytes.start);
-        let file = &self.mapping.file;
+        let between = (bytes.start..last).step_by(LOOK_EVERY).skip(1);
+        between.chain([last]).any(|offset| self.is_absent(offset))
+    }
+
+    /// Whether a byte's page is not in memory, or not in the file.
+    fn is_absent(&self, offset: u64) -> bool {
+        let mut byte = [0];
         let mut buffers = [IoSliceMut::new(&mut byte)];
-        match preadv2(file, &mut buffers, last, ReadWriteFlags::NOWAIT) {
+        match preadv2(
+            &self.mapping.file,
+            &mut buffers,
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
             Ok(read) => read == 0,
             // An interrupted look is as good as none.
             Err(error) => error != Errno::INTR,

@@ -25,14 +25,14 @@ use tokio_rustls::server::TlsStream;
 use super::outgoing::{Outbox, Outgoing};
 use crate::artifact::Slice;
 
-/// How much is sent at once, and looked for in memory before: large beside the cost of a system call.
-const PIECE: usize = 256 << 10;
+/// How much is sent at once, and looked for in memory before: large beside the cost of doing so.
+const PIECE: usize = 1 << 20;
 
 /// How much is copied at once where it has to be: a record of TLS.
 const COPY: usize = 16 << 10;
 
-/// After how many bytes taken without a pause another connection has its turn: less than a tenth of a millisecond.
-const FAIR: usize = 1 << 20;
+/// After how many bytes taken without a pause another connection has its turn: a quarter of a millisecond.
+const FAIR: usize = 2 << 20;
 
 /// How long a disk may take for a piece. A volume that needs longer has gone away, and may never answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
