@@ -713,6 +713,8 @@ async fn what_another_attempt_would_not_change_is_not_tried_again() {
         let server = Server::start(move |_, _| Answer::status(status)).await;
         let sentence = fails(&server, exit).await;
         assert!(sentence.contains(&status.to_string()), "{sentence}");
+        let tells_of_token = sentence.contains("--token-file");
+        assert_eq!(tells_of_token, exit == Exit::Refused, "{sentence}");
         assert_eq!(server.requests().len(), 1);
     }
 }

@@ -307,7 +307,10 @@ fn cannot_listen(address: SocketAddr, flag: &str, error: &io::Error) -> Failure 
                 address.port()
             ),
         ),
-        _ => (Exit::CannotCreate, format!("{error} ({flag})")),
+        _ => (
+            Exit::CannotCreate,
+            format!("{error}; it is named by {flag}"),
+        ),
     };
     Failure::new(exit, format!("cannot listen on {address}: {hint}"))
 }

@@ -1,6 +1,5 @@
 //! What `serve` is told about who may ask it, and how.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -54,6 +53,11 @@ pub struct TlsConfig {
 }
 
 impl AccessArgs {
+    /// Whether probes and the code would be at one address; port 0 is another one each time.
+    pub(super) fn shares(&self, listen: SocketAddr) -> bool {
+        listen.port() != 0 && self.metrics_listen == Some(listen)
+    }
+
     pub(super) fn decide(self) -> AccessConfig {
         let tls = self.tls_cert.zip(self.tls_key);
         AccessConfig {
@@ -64,8 +68,10 @@ impl AccessArgs {
     }
 }
 
-/// A path that can be told to others as text.
-#[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
-pub(super) fn plain_path(text: &str) -> Result<PathBuf, Infallible> {
-    Ok(text.into())
+/// A path that can be told to others as text; a variable that is set to nothing names none.
+pub(super) fn plain_path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("expected the path of a file".into()),
+        path => Ok(path.into()),
+    }
 }

@@ -143,6 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_set_to_nothing_names_no_file() {
+        for flag in ["--read-token-file", "--tls-cert"] {
+            let line = ["code-server", "serve", ".", flag, ""];
+            let error = Command::parse(line.map(OsString::from)).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            assert!(error.to_string().contains(flag), "{error}");
+        }
+    }
+
+    #[test]
+    fn code_and_probes_have_a_port_each() {
+        let error = command("serve . --listen :80 --metrics-listen [::]:80").unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().contains("[::]:80"), "{error}");
+        assert!(command("serve . --listen :0 --metrics-listen :0").is_ok());
+    }
+
+    #[test]
     fn archives_are_kept_for_a_month_within_bounds() {
         let retention = |line: &str| match command(line) {
             Ok(Command::Serve(config)) => config.retention,

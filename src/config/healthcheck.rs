@@ -8,13 +8,13 @@ use clap::Args;
 
 use super::credentials::{Credentials, Trust};
 use super::serve::listen_address;
-use super::url::BaseUrl;
+use super::url::{BaseUrl, UrlError};
 use super::{ConfigError, duration};
 
 /// As typed.
 #[derive(Debug, Args)]
 pub(super) struct HealthcheckArgs {
-    /// What to ask [default: /readyz of the server that listens where --listen says]
+    /// What to ask; a server without a path stands for its /readyz [default: the server that listens where --listen says]
     #[arg(value_name = "URL")]
     url: Option<String>,
 
@@ -53,27 +53,37 @@ pub struct HealthcheckConfig {
 impl HealthcheckArgs {
     pub(super) fn decide(self) -> Result<HealthcheckConfig, ConfigError> {
         let (url, trust) = match (self.url, self.metrics_listen, self.tls_cert) {
-            (Some(url), ..) => (url, self.ca_cert.into()),
+            (Some(url), ..) => (of_probe(&url)?, self.ca_cert.into()),
             (None, None, Some(certificate)) => (
-                format!("https://{}/readyz", reachable(self.listen)),
+                BaseUrl::parse(&format!("https://{}/readyz", reachable(self.listen)))?,
                 Trust::Exactly(certificate),
             ),
             (None, probes, _) => {
                 let listen = probes.unwrap_or(self.listen);
                 (
-                    format!("http://{}/readyz", reachable(listen)),
+                    BaseUrl::parse(&format!("http://{}/readyz", reachable(listen)))?,
                     self.ca_cert.into(),
                 )
             }
         };
         Ok(HealthcheckConfig {
-            url: BaseUrl::parse(&url)?,
+            url,
             credentials: Credentials {
                 trust,
                 token_file: None,
             },
             timeout: self.timeout,
         })
+    }
+}
+
+/// What is asked for where somebody has typed this.
+fn of_probe(text: &str) -> Result<BaseUrl, UrlError> {
+    let url = BaseUrl::parse(text)?;
+    // The page answers 200 before there is an archive, too.
+    match url.path_of("").as_str() {
+        "/" => BaseUrl::parse(&format!("{url}/readyz")),
+        _ => Ok(url),
     }
 }
 
@@ -112,6 +122,18 @@ mod tests {
         check(None, Some("tls.crt"), "https://127.0.0.1:8080/readyz");
         check(Some("[::1]:9"), None, "http://[::1]:9/readyz");
         check(Some("[::1]:9"), Some("tls.crt"), "http://[::1]:9/readyz");
+    }
+
+    #[test]
+    fn a_server_is_asked_whether_it_is_ready_unless_something_else_is_named() {
+        let check = |typed: &str, expected: &str| {
+            assert_eq!(of_probe(typed).unwrap().to_string(), expected);
+        };
+        check("http://web", "http://web/readyz");
+        check("https://web:8443/", "https://web:8443/readyz");
+        check("http://web/livez", "http://web/livez");
+        check("http://web/code.json", "http://web/code.json");
+        assert!(of_probe("web").is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod watch;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -56,6 +57,9 @@ pub enum ConfigError {
     /// Archive and descriptor would both go to standard output.
     #[error("--json and --output - both write to standard output: name a file for the archive")]
     TwoOnStandardOutput,
+    /// The code and the probes would share a port.
+    #[error("--listen and --metrics-listen are both {0}: choose another port for one of them")]
+    OneListener(SocketAddr),
 }
 
 impl ConfigError {
@@ -64,9 +68,11 @@ impl ConfigError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Shown(_) => Exit::Done,
-            Self::Usage(_) | Self::Url(_) | Self::Variable { .. } | Self::TwoOnStandardOutput => {
-                Exit::Usage
-            }
+            Self::Usage(_)
+            | Self::Url(_)
+            | Self::Variable { .. }
+            | Self::TwoOnStandardOutput
+            | Self::OneListener(_) => Exit::Usage,
         }
     }
 

@@ -18,12 +18,6 @@ use crate::telemetry::LogFormat;
 /// As typed.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
-    #[command(flatten)]
-    tree: TreeArgs,
-
-    #[command(flatten)]
-    watch: WatchArgs,
-
     /// Where to listen; `[::]` stands for every address, IPv4 ones too
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080", env = "CODE_SERVER_LISTEN", value_parser = listen_address)]
     listen: SocketAddr,
@@ -33,15 +27,32 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "CODE_SERVER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
-    #[command(flatten)]
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t, env = "CODE_SERVER_LOG_FORMAT")]
+    log_format: LogFormatArg,
+
+    #[command(flatten, next_help_heading = "What belongs to the code")]
+    tree: TreeArgs,
+
+    #[command(flatten, next_help_heading = "When it is built")]
+    watch: WatchArgs,
+
+    #[command(flatten, next_help_heading = "What is kept")]
     retention: RetentionArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Who may ask, and how")]
     access: AccessArgs,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Uploads")]
     upload: UploadArgs,
 
+    #[command(flatten, next_help_heading = "Limits")]
+    limits: ServeLimitArgs,
+}
+
+/// How much at a time, and how long, as typed.
+#[derive(Debug, Args)]
+struct ServeLimitArgs {
     /// How many archives are sent at a time; more downloads wait for their turn, and get it sooner if the clients are slower
     /// than the link
     #[arg(long, value_name = "N", default_value_t = 2, env = "CODE_SERVER_MAX_DOWNLOADS", value_parser = clap::value_parser!(u32).range(1..))]
@@ -69,10 +80,6 @@ pub(super) struct ServeArgs {
     /// How long running downloads may go on after SIGTERM
     #[arg(long, value_name = "DURATION", default_value = "20s", env = "CODE_SERVER_DRAIN_TIMEOUT", value_parser = duration)]
     drain_timeout: Duration,
-
-    /// The form of log lines
-    #[arg(long, value_enum, default_value_t, env = "CODE_SERVER_LOG_FORMAT")]
-    log_format: LogFormatArg,
 }
 
 /// As decided.
@@ -108,7 +115,10 @@ pub struct ServeConfig {
 
 impl ServeArgs {
     pub(super) fn decide(self) -> Result<ServeConfig, ConfigError> {
-        let watch = self.watch.decide();
+        if self.access.shares(self.listen) {
+            return Err(ConfigError::OneListener(self.listen));
+        }
+        let (watch, limits) = (self.watch.decide(), self.limits);
         let mut tree = self
             .tree
             .decide(std::env::var_os("SOURCE_DATE_EPOCH").as_deref())?;
@@ -123,11 +133,11 @@ impl ServeArgs {
             retention: self.retention.decide(),
             access: self.access.decide(),
             upload: self.upload.decide(),
-            max_downloads: count(self.max_downloads),
-            max_connections: self.max_connections.map(count),
-            header_timeout: self.header_timeout,
-            stall_timeout: self.stall_timeout,
-            drain_timeout: self.drain_timeout,
+            max_downloads: count(limits.max_downloads),
+            max_connections: limits.max_connections.map(count),
+            header_timeout: limits.header_timeout,
+            stall_timeout: limits.stall_timeout,
+            drain_timeout: limits.drain_timeout,
             log_format: self.log_format.into(),
         })
     }

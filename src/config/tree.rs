@@ -13,7 +13,7 @@ use crate::entry::Modes;
 #[derive(Debug, Args)]
 pub(super) struct TreeArgs {
     /// The directory that holds the code
-    #[arg(value_name = "ROOT")]
+    #[arg(value_name = "ROOT", help_heading = None::<&str>)]
     root: PathBuf,
 
     /// Leave out what matches this pattern, in the grammar of .gitignore; `!pattern` takes it back in. Repeatable; in the

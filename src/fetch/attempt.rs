@@ -19,7 +19,7 @@ pub enum AttemptError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The server answered something else.
-    #[error("{url} answered \"{status}\" when asked for {resource}")]
+    #[error("{url} answered \"{status}\" when asked for {resource}{}", what_to_do(*.status))]
     Status {
         /// Of the server.
         url: BaseUrl,
@@ -215,6 +215,15 @@ fn may_pass(status: StatusCode) -> bool {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         )
+}
+
+fn what_to_do(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            ": give it a token that it knows with --token-file"
+        }
+        _ => "",
+    }
 }
 
 fn how_far(came: Option<(u64, u64)>) -> String {

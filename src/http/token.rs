@@ -1,6 +1,6 @@
 //! The tokens of those who may read and of those who may write.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ const LONGEST: usize = 4 << 10;
 /// A file with a token. It is read again when it changes, so that a new token holds within a second or two.
 #[derive(Debug)]
 pub struct TokenFile {
+    path: PathBuf,
     file: Reread,
     /// What it is good for, in a word.
     right: &'static str,
@@ -40,6 +41,7 @@ impl TokenFile {
 
     fn new(path: &Path, right: &'static str) -> Self {
         let file = Self {
+            path: path.into(),
             file: Reread::new(vec![path.into()]),
             right,
             token: Mutex::default(),
@@ -71,14 +73,15 @@ impl TokenFile {
             let token = token(news);
             let known = token.as_deref().ok().map(Digest::of);
             *self.token.lock().unwrap_or_else(PoisonError::into_inner) = known;
+            let (token_to, file) = (self.right, self.path.display());
             match token {
-                Ok(_) => info!(token = self.right, "there is a new token"),
-                Err(reason) => {
-                    warn!(
-                        token = self.right,
-                        reason, "nobody is admitted by this token"
-                    );
-                }
+                Ok(_) => info!(token_to, %file, "there is a new token"),
+                Err(reason) => warn!(
+                    token_to,
+                    %file,
+                    reason,
+                    "nobody is admitted by this token: write one line into its file"
+                ),
             }
         });
     }

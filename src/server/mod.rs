@@ -262,7 +262,7 @@ fn connections(wanted: Option<usize>, memory: Option<u64>, descriptors: u64) -> 
             max_connections = possible,
             wanted,
             descriptors,
-            "fewer connections than wanted, for the limit on open files is too low"
+            "fewer connections than wanted: raise the limit on open files (ulimit -n), or lower --max-connections"
         );
     }
     usize::try_from(wanted.min(possible)).unwrap_or(usize::MAX)

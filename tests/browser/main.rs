@@ -245,6 +245,42 @@ fn a_server_that_does_not_answer_is_told_of_and_waited_for() {
 }
 
 #[test]
+fn a_page_behind_a_token_follows_with_the_password_that_opened_it() {
+    let Some(browser) = Browser::start() else {
+        return;
+    };
+    let secrets = tempfile::tempdir().unwrap();
+    let token = secrets.path().join("token");
+    std::fs::write(&token, "opensesame\n").unwrap();
+    let setup = Setup::new(&["--read-token-file", token.to_str().unwrap()]);
+    setup.write("main.py", "1\n");
+    let server = setup.start();
+    let url = format!("http://anybody:opensesame@{}/", server.address);
+    browser.open(&url);
+    browser.wait_for_text("#pulse", "Live");
+    wait_until("the first revision is shown", || {
+        browser.text("#revision").contains("sha256:")
+    });
+    let before = browser.run(REVISION);
+    setup.write("main.py", "2\n");
+    wait_until("the page shows another revision", || {
+        browser.run(REVISION) != before
+    });
+    browser.run("document.getElementById('tree').scrollIntoView()");
+    browser.wait_for_text("#tree", "main.py");
+    let text = browser.text("body");
+    assert!(text.contains("--token-file"), "{text}");
+    assert!(!text.contains("opensesame"), "{text}");
+
+    // As when the question for a password is answered by none.
+    browser
+        .run("window.asked = fetch; window.fetch = async () => new Response('', {status: 401});");
+    browser.wait_for_text("#pulse", "Another token is asked for");
+    browser.run("window.fetch = window.asked;");
+    browser.wait_for_text("#pulse", "Live");
+}
+
+#[test]
 fn a_page_that_nobody_sees_asks_for_nothing() {
     let Some((setup, server, browser)) = seen(&[]) else {
         return;
