@@ -103,9 +103,10 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         match (&mut self.transport, buffers) {
             // The head of a response leaves with the first bytes of its body.
-            (Transport::Plain(stream), [head]) if more => poll_io(stream, context, |stream| {
-                send(stream, head, SendFlags::MORE)
-            }),
+            (Transport::Plain(stream), [head]) if more => {
+                let with_more = |stream: &TcpStream| send(stream, head, SendFlags::MORE);
+                poll_io(stream, context, (head.len(), with_more))
+            }
             (Transport::Plain(stream), [only]) => Pin::new(stream).poll_write(context, only),
             (Transport::Plain(stream), _) => Pin::new(stream).poll_write_vectored(context, buffers),
             (Transport::Tls(stream), _) => Pin::new(stream).poll_write_vectored(context, buffers),
@@ -167,7 +168,7 @@ impl Wire {
                 let mut offset = offset;
                 sendfile(stream, slice.file(), Some(&mut offset), length)
             };
-            match ready!(poll_io(stream, context, from_file)) {
+            match ready!(poll_io(stream, context, (length, from_file))) {
                 // The file has lost its end.
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Err(error) if means_no_sendfile(&error) => self.copies = true,
@@ -202,17 +203,30 @@ async fn page_in(slice: Slice, bytes: Range<u64>) -> io::Result<()> {
     }
 }
 
-/// Tries a system call until it does something, waiting until the socket takes more in between.
+/// Tries a system call that would take so many bytes until it takes some, waiting until the socket has room in between.
 fn poll_io(
     stream: &TcpStream,
     context: &mut Context<'_>,
-    mut call: impl FnMut(&TcpStream) -> rustix::io::Result<usize>,
+    (length, mut call): (usize, impl FnMut(&TcpStream) -> rustix::io::Result<usize>),
 ) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(context))?;
-        let done = stream.try_io(Interest::WRITABLE, || Ok(call(stream)?));
+        let mut some = None;
+        let done = stream.try_io(Interest::WRITABLE, || {
+            let taken = call(stream)?;
+            if (1..length).contains(&taken) {
+                // Now it is full, and need not be asked again until it says otherwise.
+                some = Some(taken);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(taken)
+        });
         match done {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Some(taken) = some {
+                    return Poll::Ready(Ok(taken));
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return Poll::Ready(done),
         }
