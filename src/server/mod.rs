@@ -244,6 +244,7 @@ impl Server {
             metrics.clone(),
             shutdown.clone(),
         );
+        let limits = of_observers(&limits);
         let observed = observe(probes, site.observation(), limits, metrics, shutdown);
         tokio::join!(serving, observed);
         tasks.close();
@@ -293,14 +294,14 @@ async fn observe(
     if let Ok(address) = listener.local_addr() {
         info!(%address, "listening for probes and metrics");
     }
-    listen::serve(listener, router, of_observers(limits), metrics, shutdown).await;
+    listen::serve(listener, router, limits, metrics, shutdown).await;
 }
 
 /// What holds where nothing but probes and metrics is asked for.
-fn of_observers(limits: Limits) -> Limits {
+fn of_observers(limits: &Limits) -> Limits {
     Limits {
         max_connections: limits.max_connections.min(MOST_OBSERVERS),
-        ..limits
+        ..limits.clone()
     }
 }
 
@@ -342,7 +343,7 @@ mod tests {
     #[test]
     fn who_observes_has_a_few_connections_and_takes_none_from_the_others() {
         for (most, expected) in [(10_000, 64), (64, 64), (5, 5)] {
-            let limits = of_observers(Limits {
+            let limits = of_observers(&Limits {
                 header_timeout: Duration::ZERO,
                 stall_timeout: Duration::ZERO,
                 max_connections: most,

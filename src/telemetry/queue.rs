@@ -197,17 +197,13 @@ mod tests {
 
     impl Write for Full {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            match self.failures.checked_sub(1) {
-                Some(left) => {
-                    self.failures = left;
-                    self.written.send(Vec::new()).map_err(io::Error::other)?;
-                    Err(io::ErrorKind::StorageFull.into())
-                }
-                None => {
-                    self.written.send(bytes.into()).map_err(io::Error::other)?;
-                    Ok(bytes.len())
-                }
+            if let Some(left) = self.failures.checked_sub(1) {
+                self.failures = left;
+                self.written.send(Vec::new()).map_err(io::Error::other)?;
+                return Err(io::ErrorKind::StorageFull.into());
             }
+            self.written.send(bytes.into()).map_err(io::Error::other)?;
+            Ok(bytes.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
