@@ -66,12 +66,12 @@ impl Slice {
         &self.mapping.file
     }
 
-    /// Where in the file these addresses lie, if they all belong to the slice.
+    /// Where in the file these addresses lie, if they all belong to the slice. No addresses belong to nobody.
     #[must_use]
     pub fn offset_of(&self, addresses: &[u8]) -> Option<u64> {
         let own = self.addresses().as_ptr_range();
         let asked = addresses.as_ptr_range();
-        let within = own.start <= asked.start && asked.end <= own.end;
+        let within = !asked.is_empty() && own.start <= asked.start && asked.end <= own.end;
         let before = asked.start.addr().wrapping_sub(own.start.addr());
         within.then(|| (self.range.start + before) as u64)
     }
@@ -151,6 +151,7 @@ mod tests {
         assert_eq!(slice.offset_of(addresses), Some(2));
         assert_eq!(slice.offset_of(&addresses[3..]), Some(5));
         assert_eq!(slice.offset_of(&addresses[5..6]), Some(7));
+        assert_eq!(slice.offset_of(&addresses[3..3]), None);
         let whole = Slice {
             range: 0..10,
             ..slice.clone()

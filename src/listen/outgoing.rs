@@ -99,3 +99,70 @@ impl fmt::Debug for Outbox {
         formatter.write_str("Outbox")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::ops::Range;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::artifact::{Artifact, Part};
+    use crate::descriptor::Descriptor;
+    use crate::digest::{Digest, Revision};
+
+    struct Untold;
+
+    impl Observer for Untold {
+        fn sent(&self, _: u64) {}
+    }
+
+    fn artifact() -> Artifact {
+        let mut archive = tempfile::tempfile().unwrap();
+        archive.write_all(b"0123456789").unwrap();
+        let digest = Digest::of(b"0123456789");
+        let descriptor = Descriptor {
+            format: "1".into(),
+            revision: Revision::of_listing(digest),
+            digest,
+            size: 10,
+            uncompressed_size: 0,
+            entries: 0,
+            files: 0,
+            created_at: SystemTime::UNIX_EPOCH,
+            segments: Vec::new(),
+            left_out: std::collections::BTreeMap::new(),
+        };
+        let listing = tempfile::tempfile().unwrap();
+        Artifact::new(descriptor, archive, listing, SystemTime::UNIX_EPOCH).unwrap()
+    }
+
+    fn body(connection: &Connection, artifact: &Artifact, range: Range<u64>) -> Bytes {
+        match artifact.archive().part(range) {
+            Part::Mapped(slice) => connection.body(slice, Arc::new(Untold)),
+            Part::Memory(_) => unreachable!("an archive is a file"),
+        }
+    }
+
+    #[test]
+    fn a_connection_remembers_only_what_it_still_has_to_send() {
+        let outbox = Outbox::default();
+        let connection = Connection::new("127.0.0.1:1".parse().unwrap(), outbox.clone());
+        let artifact = artifact();
+        for _ in 0..100 {
+            drop(body(&connection, &artifact, 0..10));
+        }
+        let (one, other) = (
+            body(&connection, &artifact, 0..5),
+            body(&connection, &artifact, 5..9),
+        );
+        assert_eq!(outbox.queue().len(), 2);
+        assert_eq!(outbox.find(&other[1..]).unwrap().1, 6);
+        drop(other);
+        let whole = body(&connection, &artifact, 0..10);
+        assert_eq!(outbox.queue().len(), 2);
+        assert!(outbox.find(&whole[4..6]).is_some());
+        drop(whole);
+        assert!(outbox.find(&one[1..]).is_some());
+    }
+}

@@ -101,6 +101,8 @@ impl Wire {
         buffers: &[IoSlice<'_>],
         more: bool,
     ) -> Poll<io::Result<usize>> {
+        // A head begins another response, for whose slice the addresses of one that is gone may have been given out again.
+        self.warm = 0..0;
         match (&mut self.transport, buffers) {
             // The head of a response leaves with the first bytes of its body.
             (Transport::Plain(stream), [head]) if more => {
@@ -139,9 +141,10 @@ impl Wire {
         let start = addresses.as_ptr().addr();
         loop {
             if let Some(paging) = &mut self.paging {
-                ready!(paging.work.as_mut().poll(context))?;
-                self.warm = paging.addresses.clone();
+                let paged = ready!(paging.work.as_mut().poll(context));
+                self.warm = std::mem::take(&mut paging.addresses);
                 self.paging = None;
+                paged?;
             }
             if self.warm.contains(&start) {
                 return Poll::Ready(Ok(addresses.len().min(self.warm.end - start)));
@@ -398,8 +401,8 @@ mod tests {
         let ((one, _), (two, _)) = (artifact(&content), artifact(&content[..700_000]));
         let (mut wire, connection, other) = pair().await;
         wire.copies = copies;
-        let count = Arc::new(Count::default());
         let (mut buffers, mut expected) = (Vec::new(), Vec::<u8>::new());
+        let mut counts = Vec::new();
         for (artifact, range) in [
             (&one, 0..3_000_000),
             (&two, 5..6),
@@ -413,19 +416,20 @@ mod tests {
             let indices =
                 usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
             expected.extend(&content[indices]);
+            let count = Arc::new(Count::default());
             let observer = Arc::<Count>::clone(&count);
+            counts.push((count, range.end - range.start));
             buffers.push(Bytes::from(head));
             buffers.push(connection.body(slice(artifact, range), observer));
         }
         let (written, received) = tokio::join!(write(&mut wire, buffers), read(other));
         written.unwrap();
         assert!(received == expected, "{} bytes came", received.len());
-        assert_eq!(
-            count.0.load(Ordering::Relaxed),
-            3_000_000 + 2 + 262_146 + 700_000
-        );
-        // What was sent is forgotten.
-        assert_eq!(Arc::strong_count(&count), 1);
+        for (count, length) in counts {
+            assert_eq!(count.0.load(Ordering::Relaxed), length);
+            // What was sent is forgotten.
+            assert_eq!(Arc::strong_count(&count), 1);
+        }
     }
 
     #[tokio::test]
@@ -453,6 +457,37 @@ mod tests {
         let (written, received) = tokio::join!(write(&mut wire, vec![body]), read(other));
         written.unwrap();
         assert!(received == content);
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_addresses_ends_with_their_response() {
+        let (artifact, _) = artifact(&noise(1000));
+        let (mut wire, connection, other) = pair().await;
+        let head = Bytes::from_static(b"head");
+        let body = connection.body(slice(&artifact, 0..1000), Arc::new(Count::default()));
+        for (bytes, known) in [(&head, 0), (&body, 1000), (&head, 0)] {
+            let written = std::future::poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, bytes));
+            assert_eq!(written.await.unwrap(), bytes.len());
+            assert_eq!(wire.warm.len(), known);
+        }
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn pages_that_cannot_be_brought_are_an_error_each_time() {
+        let (artifact, file) = artifact(&noise(600_000));
+        file.set_len(100_000).unwrap();
+        let (mut wire, connection, _other) = pair().await;
+        let whole = slice(&artifact, 0..600_000);
+        let body = connection.body(whole, Arc::new(Count::default()));
+        for _ in 0..2 {
+            let behind = &body[300_000..];
+            let written = std::future::poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, behind));
+            assert_eq!(
+                written.await.unwrap_err().kind(),
+                io::ErrorKind::UnexpectedEof
+            );
+        }
     }
 
     #[tokio::test]

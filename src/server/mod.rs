@@ -44,8 +44,10 @@ use crate::tree::RuleError;
 const MEMORY_OF_CONNECTION: u64 = 32 << 10;
 const FEWEST_CONNECTIONS: u64 = 256;
 const MOST_CONNECTIONS: u64 = 10_000;
-/// Descriptors for all but connections: artifacts, the tree that is read, events.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// Connections to the port for probes and metrics, which come on top: a few machines ask there, one after the other.
+const MOST_OBSERVERS: usize = 64;
+/// Descriptors for all but connections to the code: artifacts, the tree that is read, events; and for who observes.
+const OTHER_DESCRIPTORS: u64 = 64 + MOST_OBSERVERS as u64;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +222,7 @@ impl Server {
                 rules: self.rules,
                 last_build: None,
             };
-            announce(&store, &record);
+            announce(&store, &record).await;
             let publisher = Publisher::new(Parts {
                 source: self.source,
                 store: Arc::clone(&store),
@@ -242,6 +244,7 @@ impl Server {
             metrics.clone(),
             shutdown.clone(),
         );
+        let limits = of_observers(&limits);
         let observed = observe(probes, site.observation(), limits, metrics, shutdown);
         tokio::join!(serving, observed);
         tasks.close();
@@ -294,6 +297,14 @@ async fn observe(
     listen::serve(listener, router, limits, metrics, shutdown).await;
 }
 
+/// What holds where nothing but probes and metrics is asked for.
+fn of_observers(limits: &Limits) -> Limits {
+    Limits {
+        max_connections: limits.max_connections.min(MOST_OBSERVERS),
+        ..limits.clone()
+    }
+}
+
 /// Has the tree looked at whenever SIGHUP comes.
 async fn rebuild_on_hangup(rebuilds: Rebuilds, shutdown: CancellationToken) {
     let mut hangups = match hangups() {
@@ -308,6 +319,8 @@ async fn rebuild_on_hangup(rebuilds: Rebuilds, shutdown: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -320,10 +333,25 @@ mod tests {
         check(None, Some(64 << 20), PLENTY, 2048);
         check(None, Some(1 << 40), PLENTY, 10_000);
         check(None, Some(1), PLENTY, 256);
-        check(None, Some(64 << 20), 1024, 960);
+        check(None, Some(64 << 20), 1024, 896);
         check(Some(5), Some(64 << 20), PLENTY, 5);
         check(Some(20_000), Some(64 << 20), PLENTY, 20_000);
-        check(Some(20_000), None, 1024, 960);
+        check(Some(20_000), None, 1024, 896);
         check(Some(5), None, 3, 1);
+    }
+
+    #[test]
+    fn who_observes_has_a_few_connections_and_takes_none_from_the_others() {
+        for (most, expected) in [(10_000, 64), (64, 64), (5, 5)] {
+            let limits = of_observers(&Limits {
+                header_timeout: Duration::ZERO,
+                stall_timeout: Duration::ZERO,
+                max_connections: most,
+                drain_timeout: Duration::ZERO,
+            });
+            assert_eq!(limits.max_connections, expected);
+            let together = u64::try_from(limits.max_connections).unwrap();
+            assert!(together < OTHER_DESCRIPTORS);
+        }
     }
 }

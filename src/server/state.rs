@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use crate::config::tree::TreeConfig;
@@ -31,7 +33,10 @@ async fn wait_for(state_dir: &Path) -> Store {
     );
     loop {
         tokio::time::sleep(ASK_AGAIN).await;
-        match Store::try_open(state_dir) {
+        let path = state_dir.to_owned();
+        let opening = spawn_blocking(move || Store::try_open(&path));
+        // A panic was told of when it came, and the next look may go well.
+        match opening.await.unwrap_or(Ok(None)) {
             Ok(Some(store)) => return store,
             Ok(None) => {}
             Err(error) => warn!(error = %sentence(&error), "cannot take over the state directory"),
@@ -40,8 +45,9 @@ async fn wait_for(state_dir: &Path) -> Store {
 }
 
 /// Tells commands that run beside the server where it is.
-pub(super) fn announce(store: &Store, record: &ServerRecord) {
-    if let Err(error) = store.announce(record) {
+pub(super) async fn announce(store: &Arc<Store>, record: &ServerRecord) {
+    let (store, record) = (Arc::clone(store), record.clone());
+    if let Ok(Err(error)) = spawn_blocking(move || store.announce(&record)).await {
         warn!(error = %sentence(&error), "cannot tell in the state directory who serves");
     }
 }

@@ -35,8 +35,8 @@ impl Queue {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes until the queue is closed and empty. `tell` is called with the number of lines that were dropped, once there
-    /// is room for a line again.
+    /// Writes until the queue is closed and empty. `tell` is called with the number of lines that were dropped, once lines
+    /// get through again.
     pub(super) fn drain(&self, mut output: impl Write, tell: impl Fn(u64)) {
         let (mut taken, mut told) = (Vec::new(), 0);
         while self.take(&mut taken) {
@@ -44,6 +44,8 @@ impl Queue {
                 // The last one ends with a line feed, too.
                 let lines = taken.split(|&byte| byte == b'\n').count() - 1;
                 self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+                // To tell of it is a line too, and would be the next one that is dropped.
+                continue;
             }
             let dropped = self.dropped();
             if dropped > told {
@@ -184,6 +186,49 @@ mod tests {
         log(&queue, "b\n");
         queue.close(Duration::ZERO);
         queue.drain([].as_mut_slice(), |_| {});
+        assert_eq!(queue.dropped(), 2);
+    }
+
+    /// Fails so many times, and then takes everything.
+    struct Full {
+        failures: u32,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(left) = self.failures.checked_sub(1) {
+                self.failures = left;
+                self.written.send(Vec::new()).map_err(io::Error::other)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.written.send(bytes.into()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn that_lines_cannot_be_written_is_not_told_before_they_can() {
+        let queue = Arc::new(Queue::default());
+        let (written, writes) = channel();
+        let (draining, telling) = (Arc::clone(&queue), Arc::clone(&queue));
+        let output = Full {
+            failures: 2,
+            written,
+        };
+        let tell = move |lines| log(&telling, &format!("told of {lines}\n"));
+        let thread = thread::spawn(move || draining.drain(output, tell));
+        for (line, expected) in [("a\n", ""), ("b\n", ""), ("c\n", "c\n")] {
+            log(&queue, line);
+            assert_eq!(writes.recv().unwrap(), expected.as_bytes());
+        }
+        assert_eq!(writes.recv().unwrap(), b"told of 2\n");
+        assert!(queue.close(PATIENCE));
+        thread.join().unwrap();
         assert_eq!(queue.dropped(), 2);
     }
 }

@@ -181,7 +181,7 @@ impl Shared {
 
     /// Concludes what is to be concluded after a window.
     fn review(&self, now: Instant) {
-        let slow = {
+        let watched = {
             let mut state = self.state();
             let moved = self.moved.load(Ordering::Relaxed);
             let before = state.ramp.turns();
@@ -189,10 +189,12 @@ impl Shared {
             state.ramp.window(bytes);
             self.change(&mut state, before);
             (state.reviewed, state.moved) = (now, moved);
-            state.slow(now)
+            state.watched(now)
         };
-        for turn in slow {
-            turn.step_aside();
+        for (turn, pace) in watched {
+            if pace == Pace::Slow {
+                turn.step_aside();
+            }
         }
     }
 
@@ -222,23 +224,24 @@ impl Shared {
 }
 
 impl State {
-    /// Those who have a turn and do not use it. For the others another window begins.
-    fn slow(&mut self, now: Instant) -> Vec<Arc<Turn>> {
-        let mut slow = Vec::new();
+    /// Those who have a turn, and how they use it. For whom that is known another window begins.
+    ///
+    /// Not to be dropped with the state locked: a download may have ended meanwhile, and giving its turn back takes the lock.
+    fn watched(&mut self, now: Instant) -> Vec<(Arc<Turn>, Pace)> {
+        let mut watched = Vec::with_capacity(self.holders.len());
         self.holders.retain_mut(|holder| {
             let Some(turn) = holder.turn.upgrade() else {
                 return false;
             };
             let moved = turn.moved.load(Ordering::Relaxed);
-            match judge(moved - holder.moved, now - holder.since) {
-                Pace::Unknown => return true,
-                Pace::Slow => slow.push(turn),
-                Pace::Fast => {}
+            let pace = judge(moved - holder.moved, now - holder.since);
+            watched.push((turn, pace));
+            if pace != Pace::Unknown {
+                (holder.moved, holder.since) = (moved, now);
             }
-            (holder.moved, holder.since) = (moved, now);
             true
         });
-        slow
+        watched
     }
 }
 
@@ -457,6 +460,27 @@ mod tests {
             *turn.place.lock().unwrap(),
             Place::Within(Some(_))
         ));
+    }
+
+    #[test]
+    fn downloads_may_end_while_they_are_reviewed() {
+        let admission = Admission::new(8, 10);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let ending = admission.clone();
+        std::thread::spawn(move || {
+            for _ in 0..20_000 {
+                drop(std::iter::from_fn(|| ending.try_turn()).collect::<Vec<_>>());
+            }
+            done.send(()).unwrap();
+        });
+        let reviewing = admission.clone();
+        std::thread::spawn(move || {
+            while Arc::strong_count(&reviewing.0) > 1 {
+                reviewing.0.review(Instant::now());
+            }
+        });
+        // It would never be, if one of the two waited for itself.
+        is_done.recv_timeout(PATIENCE).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
