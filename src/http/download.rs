@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::status::StatusCode;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Refused, Turn};
 use super::exchange::Exchange;
@@ -34,6 +35,8 @@ const RETRY: std::ops::RangeInclusive<u64> = 2..=10;
 pub(super) struct Gate {
     pub(super) admission: Admission,
     pub(super) metrics: Metrics,
+    /// Says that nobody is to wait any longer.
+    pub(super) stop: CancellationToken,
 }
 
 /// What is told of an archive by the connection's writer.
@@ -71,7 +74,7 @@ pub(super) async fn archive(
     let turn = if length <= SMALL {
         None
     } else {
-        Some(turn(gate).await.map_err(|Refused| busy())?)
+        Some(turn(gate).await?)
     };
     let exchange = Arc::new(Exchange::new(gate.metrics.clone(), length));
     let download = Download {
@@ -91,7 +94,7 @@ pub(super) fn at_once(
     body(connection, representation.part(range), Arc::new(Untold))
 }
 
-async fn turn(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+async fn turn(gate: &Gate) -> Result<Arc<Turn>, Problem> {
     match gate.admission.try_turn() {
         Some(turn) => Ok(turn),
         // In a box: those who need not wait have no room for it.
@@ -99,13 +102,24 @@ async fn turn(gate: &Gate) -> Result<Arc<Turn>, Refused> {
     }
 }
 
-async fn wait(gate: &Gate) -> Result<Arc<Turn>, Refused> {
+/// A stopping server lets nobody wait: the one that comes after it will have time.
+async fn wait(gate: &Gate) -> Result<Arc<Turn>, Problem> {
     let _counted = gate.metrics.download_waits();
-    let turn = gate.admission.turn(PATIENCE).await;
-    if turn.is_err() {
-        gate.metrics.download_rejected();
-    }
-    turn
+    let turn = gate.stop.run_until_cancelled(gate.admission.turn(PATIENCE));
+    let (detail, retry_after) = match turn.await {
+        Some(Ok(turn)) => return Ok(turn),
+        Some(Err(Refused::Full)) => (
+            "too many downloads are waiting already",
+            fastrand::u64(RETRY),
+        ),
+        Some(Err(Refused::TimedOut)) => {
+            ("other downloads have taken too long", fastrand::u64(RETRY))
+        }
+        None => ("the server is stopping", 1),
+    };
+    gate.metrics.download_rejected();
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with(RETRY_AFTER, HeaderValue::from(retry_after)))
 }
 
 fn body(connection: &Connection, part: Part, observer: Arc<dyn Observer>) -> Body {
@@ -117,10 +131,4 @@ fn body(connection: &Connection, part: Part, observer: Arc<dyn Observer>) -> Bod
             Body::from(bytes)
         }
     }
-}
-
-fn busy() -> Problem {
-    let detail = "too many downloads are waiting already";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        .with(RETRY_AFTER, HeaderValue::from(fastrand::u64(RETRY)))
 }

@@ -133,6 +133,7 @@ impl Site {
         let gate = Gate {
             admission: Admission::new(self.downloads.moving, self.downloads.waiting),
             metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
         };
         let ways = Ways {
             uploads: self.uploads.is_some(),

@@ -43,8 +43,8 @@ const BUFFER: usize = 16 << 10;
 /// How long and how many.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// From the start of a connection, or the end of the response before, to the end of a request's header section. So it
-    /// also bounds how long a connection may idle. A TLS handshake has as long.
+    /// For a connection's first byte, for a TLS handshake, and then for each request's header section, from the end of the
+    /// response before. So it also bounds how long a connection may idle. A TLS handshake has as long.
     pub header_timeout: Duration,
     /// How long bytes sent may go unacknowledged, or a peer may refuse to take any, before its connection is cut. Zero leaves
     /// that to the kernel, which waits for about a quarter of an hour, or for ever on a peer that lives.

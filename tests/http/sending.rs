@@ -114,3 +114,20 @@ async fn an_archive_that_the_kernel_cannot_send_in_one_piece_comes_whole_to_a_sl
     received.extend(client.exactly(LARGE - received.len()).await);
     assert!(received == large_archive());
 }
+
+#[tokio::test]
+async fn a_stopping_server_sends_those_away_who_wait_for_their_turn() {
+    let server = one_at_a_time(10);
+    let mut stalled = Client::begin_download(&server).await;
+    let mut queued = Client::connect(&server).await;
+    queued
+        .send("GET /code.tar.gz HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await;
+    waiting(&server, "1").await;
+    server.shutdown.cancel();
+    let reply = queued.reply().await;
+    reply.expect_problem(503);
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert!(stalled.exactly(LARGE).await == large_archive());
+    server.stop().await;
+}

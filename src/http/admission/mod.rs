@@ -6,11 +6,12 @@
 //! while they wait: [`Ramp`] tells.
 //!
 //! A turn is for clients that use it. Who takes less than [`SLOW`] bytes in a [`WINDOW`], while others wait, loses the turn to
-//! the next and goes on beside. When [`BESIDE`] times as many go on beside as there are turns, the slow keep theirs.
+//! the next and goes on beside. As many may go on beside as may wait; when that many do, the slow keep their turns.
 //!
 //! Nobody waits for ever: not beyond the patience given, and no more wait than the bound allows.
 
 mod ramp;
+mod turn;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,15 +21,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use ramp::Ramp;
+pub(super) use turn::Turn;
 
 /// How long downloads are watched before anything is concluded. Nothing is watched while nobody waits.
 const WINDOW: Duration = Duration::from_millis(500);
 
 /// What a client takes in that time if it is not held up by itself: two that share a link of 5 Mbit/s still have more.
 const SLOW: u64 = 128 << 10;
-
-/// How many slow downloads go on for each of the first turns.
-const BESIDE: usize = 32;
 
 /// To how many times their first number the turns may grow.
 const GROWTH: usize = 32;
@@ -64,22 +63,6 @@ struct State {
     moved: u64,
 }
 
-/// That a download may move. Dropping it ends that.
-#[derive(Debug)]
-pub(super) struct Turn {
-    shared: Arc<Shared>,
-    moved: AtomicU64,
-    place: Mutex<Place>,
-}
-
-#[derive(Debug)]
-enum Place {
-    /// Among those whose turn it is. `None` once it is given back.
-    Within(Option<OwnedSemaphorePermit>),
-    /// Beside them, as long as it takes.
-    Beside { _permit: OwnedSemaphorePermit },
-}
-
 #[derive(Debug)]
 struct Holder {
     turn: Weak<Turn>,
@@ -88,19 +71,24 @@ struct Holder {
     since: Instant,
 }
 
-/// Too many wait already, or it took too long.
+/// Why there is no turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refused;
+pub(super) enum Refused {
+    /// As many wait already as may.
+    Full,
+    /// It took too long.
+    TimedOut,
+}
 
 impl Admission {
-    /// So many may move at once, to begin with, and so many wait.
+    /// So many may move at once, to begin with, and so many wait. As many as may wait go on beside if they are slow.
     pub(super) fn new(turns: usize, waiting: usize) -> Self {
         let permits = |count: usize| count.min(Semaphore::MAX_PERMITS);
         let first = permits(turns);
         Self(Arc::new(Shared {
             first,
             turns: Arc::new(Semaphore::new(first)),
-            beside: Arc::new(Semaphore::new(permits(turns.saturating_mul(BESIDE)))),
+            beside: Arc::new(Semaphore::new(permits(waiting))),
             room: Semaphore::new(permits(waiting)),
             state: Mutex::new(State {
                 holders: Vec::new(),
@@ -125,22 +113,18 @@ impl Admission {
     ///
     /// Dropping the future leaves the queue.
     pub(super) async fn turn(&self, patience: Duration) -> Result<Arc<Turn>, Refused> {
-        let _room = self.0.room.try_acquire().map_err(|_| Refused)?;
+        let _room = self.0.room.try_acquire().map_err(|_| Refused::Full)?;
         tokio::select! {
             permit = Arc::clone(&self.0.turns).acquire_owned() => {
                 Ok(self.begin(permit.expect("nobody closes the semaphore")))
             }
             () = self.watch() => unreachable!("watching goes on as long as one waits"),
-            () = sleep(patience) => Err(Refused),
+            () = sleep(patience) => Err(Refused::TimedOut),
         }
     }
 
     fn begin(&self, permit: OwnedSemaphorePermit) -> Arc<Turn> {
-        let turn = Arc::new(Turn {
-            shared: Arc::clone(&self.0),
-            moved: AtomicU64::new(0),
-            place: Mutex::new(Place::Within(Some(permit))),
-        });
+        let turn = Arc::new(Turn::begin(Arc::clone(&self.0), permit));
         let mut state = self.0.state();
         state
             .holders
@@ -245,38 +229,6 @@ impl State {
     }
 }
 
-impl Turn {
-    /// So many bytes more are on their way.
-    pub(super) fn moved(&self, bytes: u64) {
-        self.moved.fetch_add(bytes, Ordering::Relaxed);
-        self.shared.moved.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Goes on beside the turns, if there is room.
-    fn step_aside(&self) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let Place::Within(turn) = &mut *place else {
-            return;
-        };
-        let Ok(permit) = Arc::clone(&self.shared.beside).try_acquire_owned() else {
-            return;
-        };
-        if let Some(turn) = turn.take() {
-            self.shared.take_back(turn);
-        }
-        *place = Place::Beside { _permit: permit };
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Place::Within(Some(turn)) = std::mem::replace(place, Place::Within(None)) {
-            self.shared.take_back(turn);
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     /// It was not watched for long enough.
@@ -297,6 +249,7 @@ fn judge(moved: u64, elapsed: Duration) -> Pace {
 
 #[cfg(test)]
 mod tests {
+    use super::turn::Place;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -362,7 +315,7 @@ mod tests {
         let _turn = admission.try_turn().unwrap();
         let began = Instant::now();
         let refused = admission.turn(WINDOW / 2).await;
-        assert_eq!(refused.unwrap_err(), Refused);
+        assert_eq!(refused.unwrap_err(), Refused::TimedOut);
         assert_eq!(began.elapsed(), WINDOW / 2);
     }
 
@@ -372,7 +325,7 @@ mod tests {
         let _turn = admission.try_turn().unwrap();
         let mut waiting = Box::pin(admission.turn(PATIENCE));
         assert!(is_pending(waiting.as_mut()));
-        assert_eq!(admission.turn(PATIENCE).await.unwrap_err(), Refused);
+        assert_eq!(admission.turn(PATIENCE).await.unwrap_err(), Refused::Full);
         drop(waiting);
         assert!(is_pending(pin!(admission.turn(PATIENCE))));
     }
@@ -438,7 +391,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_all_are_slow_their_number_is_bounded() {
-        let admission = Admission::new(1, 100);
+        const BESIDE: usize = 40;
+        let admission = Admission::new(1, BESIDE);
         let mut moving = vec![admission.try_turn().unwrap()];
         while let Ok(turn) = admission.turn(PATIENCE).await {
             moving.push(turn);
