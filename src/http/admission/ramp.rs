@@ -5,8 +5,8 @@
 //! the number is doubled: if more gets through then, it stays doubled and is doubled again; if not, it goes back, and is
 //! tried again after a while.
 
-/// What gets through must grow by this part for twice as many turns to be worth it.
-const GAIN: u64 = 4;
+/// What gets through must grow by this part for twice as many turns to be worth it: by more than it varies by itself.
+const GAIN: u64 = 10;
 /// For so many windows nothing is tried: at first, until the downloads have got up to speed, and after a trial in vain.
 const FIRST_REST: u32 = 1;
 const REST: u32 = 12;
@@ -17,6 +17,8 @@ pub(super) struct Ramp {
     turns: usize,
     most: usize,
     phase: Phase,
+    /// What got through in the window before.
+    last: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,7 @@ impl Ramp {
             turns,
             most,
             phase: Phase::Resting(FIRST_REST),
+            last: 0,
         }
     }
 
@@ -55,10 +58,13 @@ impl Ramp {
             }
             Phase::Resting(_) | Phase::Trying { .. } if self.turns <= self.most / 2 => {
                 self.turns *= 2;
-                self.phase = Phase::Begun { before: bytes };
+                // The better one of two, or a window in which little happened to move would make every trial a success.
+                let before = bytes.max(self.last);
+                self.phase = Phase::Begun { before };
             }
             Phase::Resting(_) | Phase::Trying { .. } => self.phase = Phase::Resting(REST),
         }
+        self.last = bytes;
     }
 }
 
