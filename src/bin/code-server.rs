@@ -279,7 +279,9 @@ fn within_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<E
         1 => runtime::Builder::new_current_thread(),
         _ => runtime::Builder::new_multi_thread(),
     };
-    let runtime = builder.enable_all().build();
+    // What has come is looked for after so many steps of what is at work: by default that is after 61, which for a few busy
+    // downloads and a tenth of a core would be several times the tenth of a second that a probe may take.
+    let runtime = builder.enable_all().event_interval(8).build();
     let runtime = runtime.map_err(|error| Failure::of(Exit::Io, &error))?;
     let ended = runtime.block_on(work);
     runtime.shutdown_background();

@@ -27,14 +27,14 @@ use crate::artifact::Slice;
 
 /// How much is sent at once, and looked for in memory before: large beside the cost of doing so. A rest that is a little
 /// larger is sent with it.
-const PIECE: usize = 2 << 20;
+const PIECE: usize = 1 << 20;
 const REST: usize = PIECE / 8;
 
 /// How much is copied at once where it has to be: a record of TLS.
 const COPY: usize = 16 << 10;
 
-/// After how many bytes taken without a pause another connection has its turn: a quarter of a millisecond.
-const FAIR: usize = 2 << 20;
+/// After how many bytes taken without a pause another connection has its turn: an eighth of a millisecond.
+const FAIR: usize = 1 << 20;
 
 /// How long a disk may take for a piece. A volume that needs longer has gone away, and may never answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
