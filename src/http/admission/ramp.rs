@@ -4,6 +4,10 @@
 //! each of them unpacks as it goes or has a slow way of its own, few leave the link idle. Which of the two it is shows when
 //! the number is doubled: if more gets through then, it stays doubled and is doubled again; if not, it goes back, and is
 //! tried again after a while.
+//!
+//! Where nothing gets through at all, those whose turn it is take nothing, and the number is doubled until somebody comes who
+//! does: clients that never read would else keep the others waiting, a few of them after the other. When bytes get through
+//! again window by window, the number is what it was before.
 
 /// What gets through must grow by this part for twice as many turns to be worth it: by more than it varies by itself.
 const GAIN: u64 = 10;
@@ -19,6 +23,8 @@ pub(super) struct Ramp {
     phase: Phase,
     /// What got through in the window before.
     last: u64,
+    /// How many there were before nothing got through any more.
+    before_stall: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,7 @@ impl Ramp {
             most,
             phase: Phase::Resting(FIRST_REST),
             last: 0,
+            before_stall: None,
         }
     }
 
@@ -49,6 +56,34 @@ impl Ramp {
 
     /// Decides after a window in which all turns were taken and so many bytes got through.
     pub(super) fn window(&mut self, bytes: u64) {
+        if bytes == 0 {
+            self.stalled();
+        } else if self.before_stall.is_some() {
+            self.moving_again();
+        } else {
+            self.moving(bytes);
+        }
+        self.last = bytes;
+    }
+
+    fn stalled(&mut self) {
+        self.before_stall.get_or_insert(self.turns);
+        self.phase = Phase::Resting(FIRST_REST);
+        if self.turns <= self.most / 2 {
+            self.turns *= 2;
+        }
+    }
+
+    /// The buffers of clients that never read fill once. Bytes in two windows on end are taken by somebody.
+    fn moving_again(&mut self) {
+        if self.last > 0
+            && let Some(turns) = self.before_stall.take()
+        {
+            self.turns = turns;
+        }
+    }
+
+    fn moving(&mut self, bytes: u64) {
         match self.phase {
             Phase::Resting(windows) if windows > 0 => self.phase = Phase::Resting(windows - 1),
             Phase::Begun { before } => self.phase = Phase::Trying { before },
@@ -64,7 +99,6 @@ impl Ramp {
             }
             Phase::Resting(_) | Phase::Trying { .. } => self.phase = Phase::Resting(REST),
         }
-        self.last = bytes;
     }
 }
 
@@ -121,8 +155,17 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_moves_nothing_is_gained() {
-        assert!(turns_after(100, |_| 0).iter().all(|&turns| turns <= 4));
+    fn where_nothing_moves_more_and_more_are_let_in_until_it_does() {
+        let mut ramp = Ramp::new(2, 64);
+        let mut turns = |bytes| {
+            ramp.window(bytes);
+            ramp.turns()
+        };
+        // Buffers fill, and then nothing moves.
+        let stalled = [5, 0, 10, 0, 20, 0, 0, 0].map(&mut turns);
+        assert_eq!(stalled, [2, 4, 4, 8, 8, 16, 32, 64]);
+        assert_eq!([0, 0].map(&mut turns), [64, 64]);
+        assert_eq!([90, 90, 90].map(&mut turns), [64, 2, 2]);
     }
 
     #[test]
