@@ -111,6 +111,8 @@ fn a_signal_ends_it_and_leaves_nothing() {
         let site = Site::with_tree();
         let before = site.contents();
         let mut child = begin(&site);
+        // Waiting would close it, and the end of input be as good a reason to end as the signal.
+        let _input = child.stdin.take();
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert_eq!(site.contents(), before);
