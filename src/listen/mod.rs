@@ -2,7 +2,7 @@
 //!
 //! Every wait for a peer ends: it has so long to send a request's header section, so long to take the bytes sent to it,
 //! and so long to finish when the server stops. No more connections are accepted than the limit allows; the others wait
-//! in the kernel's backlog, where they cost this process nothing.
+//! in the kernel's backlog, where they cost this process nothing. What lies in a sealed file is sent by the kernel.
 
 mod accept;
 mod conversation;
