@@ -15,8 +15,11 @@ use std::thread;
 use std::time::Duration;
 
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use queue::Queue;
 
@@ -106,26 +109,30 @@ where
         Ok(filter) => (filter, None),
         Err(reason) => (None, Some(reason)),
     };
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
+    let filter = filter.unwrap_or_else(by_default);
     let terminal = io::stderr().is_terminal();
-    let events = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer);
     let json = match format {
         LogFormat::Auto => !terminal,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    // An error means that a test has started it before.
-    drop(if json {
+    let events = tracing_subscriber::fmt::layer().with_writer(writer);
+    let events = if json {
         events
             .json()
             .flatten_event(true)
             .with_current_span(false)
-            .try_init()
+            .boxed()
     } else {
-        events.with_ansi(terminal).with_target(false).try_init()
-    });
+        events.with_ansi(terminal).with_target(false).boxed()
+    };
+    // An error means that a test has started it before.
+    drop(
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(events)
+            .try_init(),
+    );
     if let Some(reason) = wrong {
         warn!(
             value,
@@ -136,27 +143,37 @@ where
     }
 }
 
+fn by_default() -> Targets {
+    filter(DEFAULT_FILTER).expect("the default is a filter")
+}
+
 /// What `RUST_LOG` asks for, or why it makes no sense.
 ///
 /// A single word that is no level would be taken for the name of a library, all of whose events are wanted and nobody else's:
 /// with a slip in a level the log would be silent. So it has to be followed by a level.
-fn filter(value: &str) -> Result<EnvFilter, String> {
-    let is_word = |directive: &str| directive.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let is_level = |directive: &str| {
-        let levels = ["off", "error", "warn", "info", "debug", "trace"];
-        levels
-            .iter()
-            .any(|level| directive.eq_ignore_ascii_case(level))
-    };
-    let mut directives = value
-        .split(',')
-        .map(str::trim)
-        .filter(|directive| !directive.is_empty());
-    if let Some(directive) = directives.find(|directive| is_word(directive) && !is_level(directive))
-    {
-        return Err(format!("{directive} is no level"));
-    }
-    EnvFilter::try_new(value).map_err(|error| error.to_string())
+fn filter(value: &str) -> Result<Targets, String> {
+    let directives = value.split(',').map(str::trim);
+    directives
+        .filter(|directive| !directive.is_empty())
+        .try_fold(Targets::new(), |filter, directive| {
+            let (target, level) = match directive.split_once('=') {
+                Some((target, level)) => (target, level),
+                None if directive.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                    return Ok(filter.with_default(parse_level(directive)?));
+                }
+                None => (directive, "trace"),
+            };
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_-:".contains(&byte);
+            if target.is_empty() || !target.bytes().all(is_name) {
+                return Err(format!("{target} is no target"));
+            }
+            Ok(filter.with_target(target, parse_level(level)?))
+        })
+}
+
+fn parse_level(word: &str) -> Result<LevelFilter, String> {
+    let level = word.parse().ok().filter(|_| !word.is_empty());
+    level.ok_or_else(|| format!("{word} is no level"))
 }
 
 #[cfg(test)]
@@ -173,7 +190,6 @@ mod tests {
             "code_server=debug",
             "code_server::http=trace, warn",
             "code_server",
-            "[span]=info",
             "warn,",
         ] {
             assert!(filter(value).is_ok(), "{value}");
@@ -188,13 +204,11 @@ mod tests {
             "warn,inof",
             "code_server=loud",
             "a=b=c",
-            "[=info",
+            "[span]=info",
+            "code_server=",
+            "=info",
         ] {
-            assert!(
-                filter(value).is_err(),
-                "{value}: {}",
-                filter(value).unwrap()
-            );
+            assert!(filter(value).is_err(), "{value}");
         }
         assert_eq!(filter("warn, inof").unwrap_err(), "inof is no level");
     }
