@@ -2,8 +2,13 @@
 //!
 //! Names are compared without regard to case. Certificates and keys share their endings, so those files are left out only
 //! if they hold a private key.
+//!
+//! The few kinds of pattern there are here are matched here: a library would compile regular expressions for them, and the
+//! code that does so would be most of what it takes to keep an idle server in memory.
 
 use std::io::{self, Read};
+
+use crate::entry::EntryPath;
 
 /// Left out by name.
 pub(super) const BY_NAME: &[&str] = &[
@@ -14,7 +19,7 @@ pub(super) const BY_NAME: &[&str] = &[
     ".jac",
     "/lost+found",
     "/.code-*",
-    ".*.sw[a-p]",
+    ".*.sw?",
     ".#*",
     // Secrets.
     ".env",
@@ -37,6 +42,38 @@ pub(super) const BY_NAME: &[&str] = &[
 /// Left out if [`holds_private_key`].
 pub(super) const BY_CONTENT: &[&str] = &["*.pem", "*.key"];
 
+/// The first of these patterns that a path's last name matches: `*` stands for any bytes and `?` for one, a `/` before them
+/// for the root alone, and one behind them for directories alone.
+pub(super) fn find(
+    patterns: &'static [&'static str],
+    path: &EntryPath,
+    is_dir: bool,
+) -> Option<&'static str> {
+    let path = path.as_bytes();
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+    let is_in_root = name.len() == path.len();
+    let matches = |pattern: &&&str| {
+        let anywhere = pattern.strip_prefix('/');
+        let any_kind = pattern.strip_suffix('/');
+        let glob = anywhere.or(any_kind).unwrap_or(pattern);
+        (anywhere.is_none() || is_in_root)
+            && (any_kind.is_none() || is_dir)
+            && matches(glob.as_bytes(), name)
+    };
+    patterns.iter().find(matches).copied()
+}
+
+fn matches(glob: &[u8], name: &[u8]) -> bool {
+    match (glob, name) {
+        ([b'*', glob @ ..], _) => (0..=name.len()).any(|any| matches(glob, &name[any..])),
+        ([b'?', glob @ ..], [_, name @ ..]) => matches(glob, name),
+        ([wanted, glob @ ..], [byte, name @ ..]) => {
+            wanted.eq_ignore_ascii_case(byte) && matches(glob, name)
+        }
+        (glob, name) => glob.is_empty() && name.is_empty(),
+    }
+}
+
 /// How far a private key is looked for.
 const LOOKED_AT: u64 = 64 << 10;
 
@@ -51,6 +88,50 @@ pub(super) fn holds_private_key(file: impl Read) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_matched_whole() {
+        let check = |glob: &str, name: &str, expected| {
+            let found = matches(glob.as_bytes(), name.as_bytes());
+            assert_eq!(found, expected, "{glob} {name}");
+        };
+        for (glob, names) in [
+            (".git", &[".git", ".GIT"][..]),
+            ("id_rsa*", &["id_rsa", "id_rsa.pub", "ID_RSA2"]),
+            ("*.p12", &["x.p12", ".p12", "x.p12.P12"]),
+            (".*.sw?", &[".a.swp", "..swo", ".a.b.swx"]),
+        ] {
+            for name in names {
+                check(glob, name, true);
+            }
+        }
+        for (glob, names) in [
+            (".git", &["", ".gi", ".gitt", "x.git"][..]),
+            ("id_rsa*", &["id_rs", "xid_rsa"]),
+            ("*.p12", &["p12", "x.p12x", "x.p1"]),
+            (".*.sw?", &[".swp", ".a.sw", "a.swp", ".a.swpp"]),
+        ] {
+            for name in names {
+                check(glob, name, false);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slash_says_where_and_what() {
+        let check = |path: &str, is_dir, expected| {
+            let path = EntryPath::new(path.as_bytes()).unwrap();
+            assert_eq!(find(&["/a", "b/", "c"], &path, is_dir), expected, "{path}");
+        };
+        check("a", false, Some("/a"));
+        check("a", true, Some("/a"));
+        check("c/a", false, None);
+        check("b", true, Some("b/"));
+        check("c/b", true, Some("b/"));
+        check("c/b", false, None);
+        check("a/c", false, Some("c"));
+        check("c/d", false, None);
+    }
 
     #[test]
     fn a_private_key_is_told_from_a_certificate() {

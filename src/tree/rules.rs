@@ -21,8 +21,7 @@ pub(super) const CODEIGNORE: &str = ".codeignore";
 #[derive(Debug)]
 pub struct Rules {
     excludes: Gitignore,
-    floor: Gitignore,
-    guarded: Gitignore,
+    default_excludes: bool,
 }
 
 /// The rules of one `.codeignore`.
@@ -60,16 +59,9 @@ impl Rules {
         for pattern in excludes {
             add(&mut patterns, pattern.as_ref(), "--exclude")?;
         }
-        let none = &[][..];
-        let (by_name, by_content) = if default_excludes {
-            (floor::BY_NAME, floor::BY_CONTENT)
-        } else {
-            (none, none)
-        };
         Ok(Self {
             excludes: build(&patterns),
-            floor: fixed(by_name),
-            guarded: fixed(by_content),
+            default_excludes,
         })
     }
 
@@ -92,16 +84,16 @@ impl Rules {
                 Match::None => {}
             }
         }
-        if let Match::Ignore(glob) = self.floor.matched(name, is_dir) {
-            return Verdict::LeaveOut(format!("default {}", glob.original()));
+        if !self.default_excludes {
+            return Verdict::Keep;
         }
-        if let Match::Ignore(glob) = self.guarded.matched(name, is_dir)
+        if let Some(pattern) = floor::find(floor::BY_NAME, path, is_dir) {
+            return Verdict::LeaveOut(format!("default {pattern}"));
+        }
+        if let Some(pattern) = floor::find(floor::BY_CONTENT, path, is_dir)
             && !is_dir
         {
-            return Verdict::LeaveOutIfSecret(format!(
-                "default {} with a private key",
-                glob.original()
-            ));
+            return Verdict::LeaveOutIfSecret(format!("default {pattern} with a private key"));
         }
         Verdict::Keep
     }
@@ -140,19 +132,6 @@ fn add(patterns: &mut GitignoreBuilder, pattern: &str, source_name: &str) -> Res
         pattern: pattern.trim_end().into(),
         reason: error.to_string(),
     })
-}
-
-fn fixed(patterns: &[&str]) -> Gitignore {
-    let mut builder = GitignoreBuilder::new("");
-    builder
-        .case_insensitive(true)
-        .expect("no pattern was added before");
-    for pattern in patterns {
-        builder
-            .add_line(None, pattern)
-            .expect("the patterns of the floor are well-formed");
-    }
-    build(&builder)
 }
 
 fn build(patterns: &GitignoreBuilder) -> Gitignore {
