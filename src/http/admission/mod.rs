@@ -30,7 +30,7 @@ const WINDOW: Duration = Duration::from_millis(500);
 const SLOW: u64 = 128 << 10;
 
 /// To how many times their first number the turns may grow.
-const GROWTH: usize = 32;
+const GROWTH: usize = 128;
 
 /// Who may download now. Clones are the same.
 #[derive(Clone, Debug)]
@@ -422,7 +422,7 @@ mod tests {
         let (done, is_done) = std::sync::mpsc::channel();
         let ending = admission.clone();
         std::thread::spawn(move || {
-            for _ in 0..20_000 {
+            for _ in 0..1_000 {
                 drop(std::iter::from_fn(|| ending.try_turn()).collect::<Vec<_>>());
             }
             done.send(()).unwrap();

@@ -5,15 +5,20 @@
 //! the number is doubled: if more gets through then, it stays doubled and is doubled again; if not, it goes back, and is
 //! tried again after a while.
 //!
-//! Where nothing gets through at all, those whose turn it is take nothing, and the number is doubled until somebody comes who
-//! does: clients that never read would else keep the others waiting, a few of them after the other. When bytes get through
-//! again window by window, the number is what it was before.
+//! Where nothing gets through at all, those whose turn it is take nothing, and the number grows fast until somebody comes who
+//! does: clients that never read would else keep the others waiting, a few of them after the other. When bytes have got
+//! through window by window for a while, the number is what it was before.
 
 /// What gets through must grow by this part for twice as many turns to be worth it: by more than it varies by itself.
 const GAIN: u64 = 10;
 /// For so many windows nothing is tried: at first, until the downloads have got up to speed, and after a trial in vain.
 const FIRST_REST: u32 = 1;
 const REST: u32 = 12;
+/// By how much the number grows where nothing gets through.
+const STALLED_GROWTH: usize = 4;
+/// After so many windows with bytes they get through again: the buffers of clients that never read take some now and then,
+/// for a second or two.
+const RECOVERY: u32 = 4;
 
 /// The number of turns, as it follows from what got through.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +28,16 @@ pub(super) struct Ramp {
     phase: Phase,
     /// What got through in the window before.
     last: u64,
-    /// How many there were before nothing got through any more.
-    before_stall: Option<usize>,
+    stall: Option<Stall>,
+}
+
+/// Since nothing got through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stall {
+    /// How many there were before.
+    turns: usize,
+    /// For so many windows bytes have got through again.
+    recovered: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +58,7 @@ impl Ramp {
             most,
             phase: Phase::Resting(FIRST_REST),
             last: 0,
-            before_stall: None,
+            stall: None,
         }
     }
 
@@ -58,7 +71,7 @@ impl Ramp {
     pub(super) fn window(&mut self, bytes: u64) {
         if bytes == 0 {
             self.stalled();
-        } else if self.before_stall.is_some() {
+        } else if self.stall.is_some() {
             self.moving_again();
         } else {
             self.moving(bytes);
@@ -67,19 +80,23 @@ impl Ramp {
     }
 
     fn stalled(&mut self) {
-        self.before_stall.get_or_insert(self.turns);
+        let stall = self.stall.get_or_insert(Stall {
+            turns: self.turns,
+            recovered: 0,
+        });
+        stall.recovered = 0;
         self.phase = Phase::Resting(FIRST_REST);
-        if self.turns <= self.most / 2 {
-            self.turns *= 2;
-        }
+        self.turns = self.turns.saturating_mul(STALLED_GROWTH).min(self.most);
     }
 
-    /// The buffers of clients that never read fill once. Bytes in two windows on end are taken by somebody.
     fn moving_again(&mut self) {
-        if self.last > 0
-            && let Some(turns) = self.before_stall.take()
-        {
-            self.turns = turns;
+        let Some(stall) = &mut self.stall else {
+            return;
+        };
+        stall.recovered += 1;
+        if stall.recovered == RECOVERY {
+            self.turns = stall.turns;
+            self.stall = None;
         }
     }
 
@@ -161,11 +178,10 @@ mod tests {
             ramp.window(bytes);
             ramp.turns()
         };
-        // Buffers fill, and then nothing moves.
-        let stalled = [5, 0, 10, 0, 20, 0, 0, 0].map(&mut turns);
-        assert_eq!(stalled, [2, 4, 4, 8, 8, 16, 32, 64]);
-        assert_eq!([0, 0].map(&mut turns), [64, 64]);
-        assert_eq!([90, 90, 90].map(&mut turns), [64, 2, 2]);
+        // Buffers fill, some of them a little more now and then, and then nothing moves.
+        let stalled = [5, 0, 10, 0, 20, 5, 5, 0, 0].map(&mut turns);
+        assert_eq!(stalled, [2, 8, 8, 32, 32, 32, 32, 64, 64]);
+        assert_eq!([90, 90, 90, 90, 90].map(&mut turns), [64, 64, 64, 2, 2]);
     }
 
     #[test]
