@@ -924,6 +924,7 @@ impl RealServer {
             stall_timeout: Duration::from_mins(1),
             max_connections: 64,
             drain_timeout: Duration::from_mins(1),
+            quota: None,
         };
         let serving = listen::serve(listener, router, limits, metrics, shutdown.clone());
         TaskTracker::new().spawn(serving);

@@ -30,6 +30,7 @@ use tracing::field::display;
 use tracing::{debug, warn};
 
 use super::outgoing::{Connection, Outbox};
+use super::pace::Pace;
 use super::tls::Acceptor;
 use super::wire::{Transport, Wire};
 
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) tls: Option<Arc<Acceptor>>,
     pub(super) header_timeout: Duration,
     pub(super) stall_timeout: Duration,
+    /// Where processor time is short.
+    pub(super) pace: Option<Arc<Pace>>,
     /// Says that each connection has to end behind its response.
     pub(super) shutdown: CancellationToken,
 }
@@ -103,7 +106,7 @@ async fn secure(
 
 async fn serve(shared: &Shared, transport: Transport, peer: SocketAddr) -> hyper::Result<()> {
     let outbox = Outbox::default();
-    let wire = Wire::new(transport, outbox.clone());
+    let wire = Wire::new(transport, outbox.clone(), shared.pace.clone());
     let connection = Connection::new(peer, outbox);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());

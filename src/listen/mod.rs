@@ -7,6 +7,7 @@
 mod accept;
 mod conversation;
 mod outgoing;
+mod pace;
 pub mod tls;
 mod wire;
 
@@ -21,6 +22,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,7 +32,9 @@ use tracing::info;
 use accept::{Burst, accept};
 use conversation::{Shared, converse};
 pub use outgoing::{Connection, Observer};
+use pace::Pace;
 
+use crate::machine::Quota;
 use crate::metrics::Metrics;
 
 /// How many connections the kernel keeps until they are accepted: a roll-out of that many pods at once is not turned away.
@@ -53,6 +57,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// From the call to stop until what still runs is cut.
     pub drain_timeout: Duration,
+    /// Processor time of which sending files leaves a little to the rest. Without meaning where more than one thread serves.
+    pub quota: Option<Quota>,
 }
 
 /// Where connections come from, and whether they speak TLS.
@@ -124,6 +130,10 @@ pub async fn serve(
     server.drain().await;
 }
 
+fn serves_alone() -> bool {
+    Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread
+}
+
 struct Server {
     shared: Arc<Shared>,
     metrics: Metrics,
@@ -154,6 +164,11 @@ impl Server {
                 tls,
                 header_timeout: limits.header_timeout,
                 stall_timeout: limits.stall_timeout,
+                pace: limits
+                    .quota
+                    .filter(|_| serves_alone())
+                    .map(Pace::new)
+                    .map(Arc::new),
                 shutdown,
             }),
             metrics,

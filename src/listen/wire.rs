@@ -10,6 +10,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use rustix::net::{SendFlags, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::outgoing::{Outbox, Outgoing};
+use super::pace::Pace;
 use crate::artifact::Slice;
 
 /// How much is sent at once, and looked for in memory before: large beside the cost of doing so. A rest that is a little
@@ -35,6 +37,9 @@ const COPY: usize = 16 << 10;
 
 /// After how many bytes taken without a pause another connection has its turn: an eighth of a millisecond.
 const FAIR: usize = 1 << 20;
+
+/// After how many bytes it is asked whether to pause: what a piece is at least, where a socket has room for it.
+const PACED: usize = 256 << 10;
 
 /// How long a disk may take for a piece. A volume that needs longer has gone away, and may never answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,6 +61,11 @@ pub(super) struct Wire {
     paging: Option<Paging>,
     /// Bytes taken since another connection had its turn.
     unbroken: usize,
+    /// Where processor time is short.
+    pace: Option<Arc<Pace>>,
+    /// Bytes sent since that was asked, and for how long it said to pause.
+    unpaced: usize,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// Pages on their way into memory, and the addresses that stand for them.
@@ -65,7 +75,7 @@ struct Paging {
 }
 
 impl Wire {
-    pub(super) fn new(transport: Transport, outbox: Outbox) -> Self {
+    pub(super) fn new(transport: Transport, outbox: Outbox, pace: Option<Arc<Pace>>) -> Self {
         Self {
             transport,
             outbox,
@@ -73,6 +83,9 @@ impl Wire {
             warm: 0..0,
             paging: None,
             unbroken: 0,
+            pace,
+            unpaced: 0,
+            pause: None,
         }
     }
 
@@ -89,6 +102,7 @@ impl Wire {
         match found {
             Some((0, (outgoing, offset))) => {
                 ready!(self.poll_fair(context));
+                ready!(self.poll_paced(context));
                 self.poll_slice(context, (&outgoing, offset), &buffers[0])
             }
             Some((plain, _)) => self.poll_plain(context, &buffers[..plain], true),
@@ -132,6 +146,7 @@ impl Wire {
             ready!(self.poll_in_memory(context, (&outgoing.slice, offset), &addresses[..length]))?;
         let sent = ready!(self.poll_send(context, (&outgoing.slice, offset), length))?;
         self.unbroken += sent;
+        self.unpaced += sent;
         outgoing.observer.sent(sent as u64);
         Poll::Ready(Ok(sent))
     }
@@ -200,6 +215,19 @@ impl Wire {
         self.unbroken = 0;
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Pauses where sending would use up the processor time of all.
+    fn poll_paced(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let (Some(pace), PACED..) = (&self.pace, self.unpaced) {
+            self.unpaced = 0;
+            self.pause = pace.pause().map(|pause| Box::pin(sleep(pause)));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -306,7 +334,6 @@ impl AsyncWrite for Wire {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::SystemTime;
 
@@ -372,7 +399,7 @@ mod tests {
         let (other, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (stream, peer) = accepted.unwrap();
         let outbox = Outbox::default();
-        let wire = Wire::new(Transport::Plain(stream), outbox.clone());
+        let wire = Wire::new(Transport::Plain(stream), outbox.clone(), None);
         (wire, Connection::new(peer, outbox), other.unwrap())
     }
 

@@ -156,6 +156,7 @@ impl Server {
                 stall_timeout: config.stall_timeout,
                 max_connections,
                 drain_timeout: config.drain_timeout,
+                quota: machine::processor_quota(),
             },
             retention: Retention {
                 keep: config.retention.keep,
@@ -348,6 +349,7 @@ mod tests {
                 stall_timeout: Duration::ZERO,
                 max_connections: most,
                 drain_timeout: Duration::ZERO,
+                quota: None,
             });
             assert_eq!(limits.max_connections, expected);
             let together = u64::try_from(limits.max_connections).unwrap();

@@ -54,6 +54,7 @@ const LIMITS: Limits = Limits {
     stall_timeout: Duration::from_mins(1),
     max_connections: 64,
     drain_timeout: Duration::from_mins(1),
+    quota: None,
 };
 
 /// A server that ends with the test.

@@ -69,6 +69,7 @@ impl Server {
             stall_timeout: PATIENCE,
             max_connections: 16,
             drain_timeout: PATIENCE,
+            quota: None,
         };
         let serving = listen::serve(
             listener,
@@ -457,6 +458,7 @@ async fn only_the_archive_is_taken_and_only_where_there_is_a_token() {
         stall_timeout: PATIENCE,
         max_connections: 1,
         drain_timeout: PATIENCE,
+        quota: None,
     };
     let router = router(None);
     let serving = TaskTracker::new().spawn(listen::serve(
