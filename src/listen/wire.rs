@@ -340,12 +340,14 @@ mod tests {
     use bytes::{Buf, Bytes};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::time::Instant;
 
     use super::super::outgoing::{Connection, Observer};
     use super::*;
     use crate::artifact::{Artifact, Part};
     use crate::descriptor::Descriptor;
     use crate::digest::{Digest, Revision};
+    use crate::machine::Quota;
 
     /// Counts what it is told.
     #[derive(Default)]
@@ -569,5 +571,23 @@ mod tests {
         wire.shutdown().await.unwrap();
         assert_eq!(reading.await.unwrap().len(), 8 << 20);
         assert!(longest <= FAIR + PIECE + REST, "{longest}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_processor_time_is_short_it_pauses_between_pieces() {
+        let content = noise(3_000_000);
+        let (artifact, _) = artifact(&content);
+        let (mut wire, connection, other) = pair().await;
+        wire.pace = Some(Arc::new(Pace::new(Quota {
+            time: Duration::from_micros(1),
+            period: Duration::from_secs(1),
+        })));
+        let body = connection.body(slice(&artifact, 0..3_000_000), Arc::new(Count::default()));
+        let reading = tokio_util::task::TaskTracker::new().spawn(read(other));
+        let began = Instant::now();
+        write(&mut wire, vec![body]).await.unwrap();
+        // As long as it takes until that much has come in again.
+        assert!(began.elapsed() > Duration::from_secs(1));
+        assert!(reading.await.unwrap() == content);
     }
 }
