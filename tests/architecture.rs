@@ -73,7 +73,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["artifact", "exit", "metrics", "reread"]),
+    ("listen", &["artifact", "exit", "machine", "metrics", "reread"]),
     (
         "fetch",
         &[
