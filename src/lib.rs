@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`exit`], [`telemetry`], [`metrics`], [`shutdown`] | exit codes, logs, what is counted, the signals that a program takes |
 //! | [`config`] | arguments as typed, and the configuration decided from them |
-//! | [`machine`] | what memory and how many descriptors this process may have |
+//! | [`machine`] | how much memory and processor time, and how many descriptors this process may have |
 //! | [`digest`], [`entry`], [`ordered`] | checked values; work by several threads, taken back in order |
 //! | [`reread`] | small files, read again when they change |
 //! | [`root`] | one handle on a directory, and every access beneath it |

@@ -73,7 +73,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "unpack",
         ],
     ),
-    ("listen", &["artifact", "exit", "machine", "metrics", "reread"]),
+    (
+        "listen",
+        &["artifact", "exit", "machine", "metrics", "reread"],
+    ),
     (
         "fetch",
         &[
