@@ -122,7 +122,7 @@ fn parse_limit(text: &str) -> Option<u64> {
     (limit < NO_LIMIT).then_some(limit)
 }
 
-/// Both numbers are microseconds, the time first; a time that is no number, or below zero, is no limit.
+/// Both numbers are microseconds, the time first; what is no number above zero is no limit.
 fn parse_quota(text: &str) -> Option<Quota> {
     let mut numbers = text.split_whitespace();
     let mut next = || numbers.next()?.parse().ok().filter(|&number| number > 0);

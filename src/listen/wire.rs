@@ -38,7 +38,7 @@ const COPY: usize = 16 << 10;
 /// After how many bytes taken without a pause another connection has its turn: an eighth of a millisecond.
 const FAIR: usize = 1 << 20;
 
-/// After how many bytes it is asked whether to pause: what a piece is at least, where a socket has room for it.
+/// After how many bytes of a connection it is asked whether to pause: most pieces are larger, and records of TLS smaller.
 const PACED: usize = 256 << 10;
 
 /// How long a disk may take for a piece. A volume that needs longer has gone away, and may never answer.

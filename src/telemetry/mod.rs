@@ -103,7 +103,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let value = env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned());
-    let value = value.filter(|value| !value.trim().is_empty());
+    let value = value.filter(|value| !value.trim_matches([',', ' ']).is_empty());
     let chosen = value.as_deref().map(filter).transpose();
     let (filter, wrong) = match chosen {
         Ok(filter) => (filter, None),
@@ -158,7 +158,7 @@ fn filter(value: &str) -> Result<Targets, String> {
         .try_fold(Targets::new(), |filter, directive| {
             let (target, level) = match directive.split_once('=') {
                 Some((target, level)) => (target, level),
-                None if directive.bytes().all(|byte| byte.is_ascii_alphabetic()) => {
+                None if directive.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
                     return Ok(filter.with_default(parse_level(directive)?));
                 }
                 None => (directive, "trace"),
@@ -185,6 +185,7 @@ mod tests {
         for value in [
             "info",
             "WARN",
+            "3",
             "off",
             "debug,hyper=warn",
             "code_server=debug",

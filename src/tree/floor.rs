@@ -42,8 +42,8 @@ pub(super) const BY_NAME: &[&str] = &[
 /// Left out if [`holds_private_key`].
 pub(super) const BY_CONTENT: &[&str] = &["*.pem", "*.key"];
 
-/// The first of these patterns that a path's last name matches: `*` stands for any bytes and `?` for one, a `/` before them
-/// for the root alone, and one behind them for directories alone.
+/// The first of these patterns that a path's last name matches: `*` stands for any bytes and `?` for one, either a `/`
+/// before them for the root alone, or one behind them for directories alone.
 pub(super) fn find(
     patterns: &'static [&'static str],
     path: &EntryPath,
@@ -53,11 +53,11 @@ pub(super) fn find(
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
     let is_in_root = name.len() == path.len();
     let matches = |pattern: &&&str| {
-        let anywhere = pattern.strip_prefix('/');
-        let any_kind = pattern.strip_suffix('/');
-        let glob = anywhere.or(any_kind).unwrap_or(pattern);
-        (anywhere.is_none() || is_in_root)
-            && (any_kind.is_none() || is_dir)
+        let in_root = pattern.strip_prefix('/');
+        let for_directories = pattern.strip_suffix('/');
+        let glob = in_root.or(for_directories).unwrap_or(pattern);
+        (in_root.is_none() || is_in_root)
+            && (for_directories.is_none() || is_dir)
             && matches(glob.as_bytes(), name)
     };
     patterns.iter().find(matches).copied()

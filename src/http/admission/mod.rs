@@ -170,7 +170,8 @@ impl Shared {
             let moved = self.moved.load(Ordering::Relaxed);
             let before = state.ramp.turns();
             let bytes = moved - state.moved;
-            state.ramp.window(bytes);
+            // So little is no use of a turn by anybody, and crumbs must not pass for it.
+            state.ramp.window(if bytes < SLOW { 0 } else { bytes });
             self.change(&mut state, before);
             (state.reviewed, state.moved) = (now, moved);
             state.watched(now)

@@ -16,7 +16,7 @@ const FIRST_REST: u32 = 1;
 const REST: u32 = 12;
 /// By how much the number grows where nothing gets through.
 const STALLED_GROWTH: usize = 4;
-/// After so many windows with bytes they get through again: the buffers of clients that never read take some now and then,
+/// After so many windows in a row with bytes they get through again: the buffers of clients that never read take some now and then,
 /// for a second or two.
 const RECOVERY: u32 = 4;
 
@@ -80,8 +80,13 @@ impl Ramp {
     }
 
     fn stalled(&mut self) {
+        // Of a trial nothing is known when it is broken off.
+        let proven = match self.phase {
+            Phase::Begun { .. } | Phase::Trying { .. } => self.turns / 2,
+            Phase::Resting(_) => self.turns,
+        };
         let stall = self.stall.get_or_insert(Stall {
-            turns: self.turns,
+            turns: proven,
             recovered: 0,
         });
         stall.recovered = 0;
@@ -182,6 +187,23 @@ mod tests {
         let stalled = [5, 0, 10, 0, 20, 5, 5, 0, 0].map(&mut turns);
         assert_eq!(stalled, [2, 8, 8, 32, 32, 32, 32, 64, 64]);
         assert_eq!([90, 90, 90, 90, 90].map(&mut turns), [64, 64, 64, 2, 2]);
+    }
+
+    #[test]
+    fn a_trial_that_is_broken_off_proves_nothing() {
+        let mut ramp = Ramp::new(2, 256);
+        let mut returned_to = Vec::new();
+        for _ in 0..20 {
+            while matches!(ramp.phase, Phase::Resting(_)) || ramp.stall.is_some() {
+                ramp.window(1_000_000);
+            }
+            returned_to.push(ramp.turns() / 2);
+            ramp.window(0);
+        }
+        assert!(
+            returned_to.iter().all(|&turns| turns == 2),
+            "{returned_to:?}"
+        );
     }
 
     #[test]
