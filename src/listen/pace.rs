@@ -84,9 +84,8 @@ impl Budget {
         let spent = usage.used.saturating_sub(self.last.used).as_secs_f64();
         self.last = usage;
         self.left = (self.left + came_in - spent).clamp(-self.quota, self.most);
-        // What little there is would not be worth waking up for, and what is beyond the bound is lost to who sleeps too long.
-        let enough = self.most / 2.0;
-        (self.left <= 0.0).then(|| Duration::from_secs_f64((enough - self.left) / self.share))
+        // What little there is would not be worth waking up for.
+        (self.left <= 0.0).then(|| Duration::from_secs_f64((self.most - self.left) / self.share))
     }
 }
 
