@@ -420,10 +420,12 @@ mod tests {
     #[test]
     fn downloads_may_end_while_they_are_reviewed() {
         let admission = Admission::new(1, 10);
+        // Rounds are worth more here than turns.
+        admission.0.state().ramp = Ramp::new(1, 8);
         let (done, is_done) = std::sync::mpsc::channel();
         let ending = admission.clone();
         std::thread::spawn(move || {
-            for _ in 0..1_000 {
+            for _ in 0..20_000 {
                 drop(std::iter::from_fn(|| ending.try_turn()).collect::<Vec<_>>());
             }
             done.send(()).unwrap();

@@ -16,8 +16,8 @@ const FIRST_REST: u32 = 1;
 const REST: u32 = 12;
 /// By how much the number grows where nothing gets through.
 const STALLED_GROWTH: usize = 4;
-/// After so many windows in a row with bytes they get through again: the buffers of clients that never read take some now and then,
-/// for a second or two.
+/// After so many windows in a row with bytes they get through again: the buffers of clients that never read take some now
+/// and then, for a second or two.
 const RECOVERY: u32 = 4;
 
 /// The number of turns, as it follows from what got through.
