@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::middleware::{Next, from_fn};
 use code_server::config::credentials::{Credentials, Trust};
-use code_server::config::fetch::{FetchConfig, ProgressMode};
+use code_server::config::fetch::{FetchConfig, Layout, ProgressMode};
 use code_server::config::url::BaseUrl;
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
@@ -53,13 +53,16 @@ impl Place {
 
     fn config(&self, server: &Server) -> FetchConfig {
         FetchConfig {
-            url: server.url(),
+            sources: vec![server.url()],
             credentials: Credentials {
                 trust: Trust::default(),
                 token_file: None,
             },
             target: self.target(),
             revision: None,
+            layout: Layout::Direct,
+            keep: NonZeroUsize::new(2).unwrap(),
+            umask: None,
             deadline: Some(Duration::from_secs(20)),
             connect_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(5),
@@ -976,7 +979,7 @@ async fn who_comes_before_the_code_is_held_by_the_server_and_has_not_to_come_aga
     for revision in [None, Some(wanted)] {
         let (place, server) = (Place::new(), RealServer::start());
         let config = FetchConfig {
-            url: server.url.clone(),
+            sources: vec![server.url.clone()],
             revision,
             ..place.config(&Server::refusing())
         };

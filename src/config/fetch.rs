@@ -30,8 +30,17 @@ struct FetchArgs {
     url: String,
 
     /// The directory that is to hold the tree; it is made if its parent is there
-    #[arg(env = "FETCH_INIT_TARGET")]
-    target: PathBuf,
+    #[arg(env = "FETCH_INIT_TARGET", required_unless_present = "print_revision")]
+    target: Option<PathBuf>,
+
+    /// Another URL to try when the first does not answer as it should; may be given several times
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FETCH_INIT_FALLBACK",
+        value_delimiter = ' '
+    )]
+    fallback: Vec<String>,
 
     /// The token that the server asks for, if it does, is in this file
     #[arg(long, value_name = "FILE", env = "FETCH_INIT_TOKEN_FILE")]
@@ -44,6 +53,56 @@ struct FetchArgs {
     /// Wait for exactly this revision and take no other
     #[arg(long, value_name = "sha256:HEX", env = "FETCH_INIT_REVISION")]
     revision: Option<Revision>,
+
+    /// Ask only: write the revision that is served to standard output
+    #[arg(
+        long,
+        env = "FETCH_INIT_PRINT_REVISION",
+        conflicts_with_all = ["follow", "target"]
+    )]
+    print_revision: bool,
+
+    /// The SHA-256 of an archive on a plain web server, as 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", env = "FETCH_INIT_SHA256")]
+    sha256: Option<String>,
+
+    /// Take an archive from a plain web server as it comes
+    #[arg(long, env = "FETCH_INIT_ALLOW_UNVERIFIED", conflicts_with = "sha256")]
+    allow_unverified: bool,
+
+    /// How the tree lies in the target
+    #[arg(long, value_enum, default_value_t, env = "FETCH_INIT_LAYOUT")]
+    layout: Layout,
+
+    /// How many revisions stay with --layout=versioned, the current one included
+    #[arg(long, value_name = "N", default_value = "2", env = "FETCH_INIT_KEEP")]
+    keep: NonZeroUsize,
+
+    /// Stay, and install each new revision as it appears
+    #[arg(long, env = "FETCH_INIT_FOLLOW")]
+    follow: bool,
+
+    /// With --follow, a command to run after each new revision; its words are split as a shell does, and no shell runs it
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "FETCH_INIT_ON_CHANGE",
+        requires = "follow"
+    )]
+    on_change: Option<String>,
+
+    /// How long that command may run
+    #[arg(long, value_name = "DURATION", default_value = "30s", env = "FETCH_INIT_ON_CHANGE_TIMEOUT", value_parser = positive)]
+    on_change_timeout: Duration,
+
+    /// With --follow, a signal for a process of this pod after each new revision, such as HUP=nginx
+    #[arg(
+        long,
+        value_name = "SIGNAL=PROCESS",
+        env = "FETCH_INIT_SIGNAL",
+        requires = "follow"
+    )]
+    signal: Option<String>,
 
     /// How long to try; 0: as long as it takes
     #[arg(long, value_name = "DURATION", default_value = "5m", env = "FETCH_INIT_DEADLINE", value_parser = duration)]
@@ -64,6 +123,10 @@ struct FetchArgs {
     /// The most directories, files and links that are taken [default: no limit]
     #[arg(long, value_name = "N", env = "FETCH_INIT_MAX_ENTRIES")]
     max_entries: Option<u64>,
+
+    /// Permission bits to take from what is written, such as 027 [default: the process's]
+    #[arg(long, value_name = "OCTAL", env = "FETCH_INIT_UMASK", value_parser = umask)]
+    umask: Option<u32>,
 
     /// Threads that inflate, and as many that write [default: one a processor, 4 at most]
     #[arg(long, value_name = "N", env = "FETCH_INIT_WORKERS")]
@@ -90,14 +153,20 @@ struct FetchArgs {
 /// What to fetch, where to, and within which bounds.
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
-    /// Of a code-server.
-    pub url: BaseUrl,
+    /// Who is asked, in this order; never empty.
+    pub sources: Vec<BaseUrl>,
     /// With what it is asked.
     pub credentials: Credentials,
     /// The directory that is to hold the tree.
     pub target: PathBuf,
     /// Wait for this revision and take no other.
     pub revision: Option<Revision>,
+    /// How the tree lies in the target.
+    pub layout: Layout,
+    /// How many revisions stay in a versioned target, the current one included.
+    pub keep: NonZeroUsize,
+    /// Permission bits that are taken from what is written; `None`: those of the process.
+    pub umask: Option<u32>,
     /// For everything until the tree is staged; `None`: as long as it takes.
     pub deadline: Option<Duration>,
     /// For a connection to one address.
@@ -128,6 +197,16 @@ pub enum ProgressMode {
     Off,
 }
 
+/// How a tree lies in the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// Merged into the target itself
+    #[default]
+    Direct,
+    /// In a directory of its own beneath `revisions`, which the link `current` names
+    Versioned,
+}
+
 impl FetchConfig {
     /// Decides by the arguments, program name first, and the environment.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
@@ -144,15 +223,22 @@ impl FetchConfig {
 
 impl FetchArgs {
     fn decide(self) -> Result<FetchConfig, ConfigError> {
-        // The URL has no value parser: its error would show what was typed, a password too.
+        // URLs have no value parser: its error would show what was typed, a password too.
+        let sources = std::iter::once(&self.url).chain(&self.fallback);
+        let sources = sources
+            .map(|url| BaseUrl::parse(url))
+            .collect::<Result<_, _>>()?;
         Ok(FetchConfig {
-            url: BaseUrl::parse(&self.url)?,
+            sources,
             credentials: Credentials {
                 trust: self.ca_cert.into(),
                 token_file: self.token_file,
             },
-            target: self.target,
+            target: self.target.unwrap_or_default(),
             revision: self.revision,
+            layout: self.layout,
+            keep: self.keep,
+            umask: self.umask,
             deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),
             connect_timeout: self.connect_timeout,
             stall_timeout: self.stall_timeout,
@@ -177,6 +263,14 @@ fn positive(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("a wait of no time would always be too long".into()),
         duration => Ok(duration),
     }
+}
+
+/// Permission bits in octal.
+fn umask(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|&bits| bits <= 0o777)
+        .ok_or_else(|| format!("{text:?} is not a umask such as 022 or 027"))
 }
 
 #[cfg(test)]

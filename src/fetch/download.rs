@@ -28,7 +28,9 @@ pub(super) struct Verified(pub(super) Unpacked);
 /// What several attempts have in common.
 pub(super) struct Download<'a> {
     config: &'a FetchConfig,
-    client: Client,
+    clients: &'a [Client],
+    /// Who of them is asked now.
+    turn: usize,
     target: &'a Arc<Target>,
     progress: &'a Progress,
     tasks: &'a TaskTracker,
@@ -40,14 +42,16 @@ pub(super) struct Download<'a> {
 
 impl<'a> Download<'a> {
     pub(super) fn new(
-        (config, client): (&'a FetchConfig, Client),
+        config: &'a FetchConfig,
+        clients: &'a [Client],
         target: &'a Arc<Target>,
         progress: &'a Progress,
         tasks: &'a TaskTracker,
     ) -> Self {
         Self {
             config,
-            client,
+            clients,
+            turn: 0,
             target,
             progress,
             tasks,
@@ -55,6 +59,10 @@ impl<'a> Download<'a> {
             outdated: false,
             received: 0,
         }
+    }
+
+    fn client(&self) -> &'a Client {
+        &self.clients[self.turn]
     }
 
     /// Bytes of archives that came from the network.
@@ -76,7 +84,7 @@ impl<'a> Download<'a> {
     /// How far it is, if this is the end.
     pub(super) fn unfinished(&self) -> AttemptError {
         AttemptError::Unfinished {
-            url: self.client.url().clone(),
+            url: self.client().url().clone(),
             came: self.session.as_ref().map(|session| {
                 let descriptor = session.descriptor();
                 let came = match session.next_segment() {
@@ -114,7 +122,7 @@ impl<'a> Download<'a> {
             Some(revision) => format!("{REVISIONS}/{revision}/{DESCRIPTOR}"),
             None => DESCRIPTOR.into(),
         };
-        let response = self.client.get(&resource, self.waiting_headers()).await?;
+        let response = self.client().get(&resource, self.waiting_headers()).await?;
         if response.status != StatusCode::OK {
             return Err(self.refusal(&response, resource));
         }
@@ -159,7 +167,7 @@ impl<'a> Download<'a> {
                 }
             }
             _ => AttemptError::Status {
-                url: self.client.url().clone(),
+                url: self.client().url().clone(),
                 resource,
                 status,
                 retry_after,
@@ -220,6 +228,7 @@ impl<'a> Download<'a> {
 
     /// Hands over the segments that are missing, and returns the archive's trailer.
     async fn segments(&mut self) -> Result<Trailer, AttemptError> {
+        let client = self.client();
         let session = self.session.as_mut().expect("an attempt begins one");
         let descriptor = session.descriptor();
         let end = descriptor.size - ARCHIVE_TRAILER;
@@ -230,7 +239,7 @@ impl<'a> Download<'a> {
         };
         let resource = format!("{REVISIONS}/{}/{ARCHIVE}", descriptor.revision);
         let headers = request_headers(descriptor.digest, offset);
-        let response = self.client.get(&resource, headers).await?;
+        let response = client.get(&resource, headers).await?;
         match response.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND => {
@@ -238,7 +247,7 @@ impl<'a> Download<'a> {
             }
             _ => return Err(self.refusal(&response, resource)),
         }
-        let url = self.client.url().clone();
+        let url = client.url().clone();
         let mut stream = ArchiveStream::new(response, url, descriptor, offset)?;
         if offset == 0 {
             check_header(stream.bytes_at(0).await?)?;

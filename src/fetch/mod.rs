@@ -10,6 +10,7 @@
 //! - [`install`] knows the target's layout, and finishes what a killed run has begun.
 
 pub mod attempt;
+mod attempts;
 pub mod client;
 pub mod credentials;
 mod download;
@@ -23,30 +24,25 @@ pub mod trust;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::fetch::FetchConfig;
+use crate::config::url::BaseUrl;
 use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use crate::unpack::Unpacked;
-use attempt::{AttemptError, Outlook};
+use attempt::AttemptError;
 use client::{Client, Timeouts};
 use credentials::CredentialsError;
 use download::{Download, Verified};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
 
-/// Damage that comes this often in a row does not come from the way.
-const MOST_DAMAGES: u32 = 5;
-/// Stands for no deadline, and for any later one: longer than anything runs, and short enough to be added to a clock.
-const FOREVER: Duration = Duration::from_hours(24 * 365 * 30);
 /// Twice what the resolver gives one name server; then it may just as well be asked again.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// An attempt that was cut short after this long tells more than the failure of the one before.
-const TELLING: Duration = Duration::from_secs(1);
 
 /// What was fetched, and what it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,73 +117,109 @@ fn count(attempts: u32) -> String {
     }
 }
 
-/// Fetches a tree into a directory.
-///
-/// An installation that an earlier run left unfinished is finished first. When this fails before the tree is complete, the
-/// target holds what it held before, and nothing of the attempt is left. Once it is complete, neither the token nor the
-/// deadline stops it from being installed; where that fails on its way, the next run finishes it. Dropping the future may leave threads behind that still write to the staging directory: cancel the
-/// token instead.
+/// Fetches a tree into a directory, as [`Fetcher::fetch`] does.
 pub async fn run(
     config: &FetchConfig,
     progress: &Progress,
     stop: CancellationToken,
 ) -> Result<Summary, FetchError> {
-    let started = Instant::now();
-    let tasks = TaskTracker::new();
-    let client = client(config)?;
-    let path = config.target.clone();
-    let target = blocking(&tasks, move || Target::open(&path)).await?;
-    let target = Arc::new(target);
+    Fetcher::open(config, progress).await?.fetch(&stop).await
+}
 
-    progress.enter(Phase::Wait);
-    let mut download = Download::new((config, client), &target, progress, &tasks);
-    let mut attempts = 0;
-    let staged = tokio::select! {
-        () = stop.cancelled() => Err(FetchError::Stopped),
-        staged = download_within(config, &mut download, progress, &mut attempts) => staged,
-    };
-    let downloaded = download.received();
-    drop(download);
-    tasks.close();
-    tasks.wait().await;
+/// One target, and those who are asked for its tree. No other process installs into the target as long as this lives.
+#[derive(Debug)]
+pub struct Fetcher<'a> {
+    config: &'a FetchConfig,
+    progress: &'a Progress,
+    /// In the order in which they are asked; never empty.
+    clients: Vec<Client>,
+    target: Arc<Target>,
+}
 
-    let installed = match staged {
-        Err(error) => Err(error),
-        Ok(verified) => {
-            progress.enter(Phase::Install);
-            install(&tasks, &target, verified).await
-        }
-    };
-    match installed {
-        Ok(unpacked) => {
-            let summary = Summary {
-                revision: unpacked.revision,
-                entries: unpacked.entries,
-                files: unpacked.files,
-                downloaded,
-                attempts,
-                elapsed: started.elapsed(),
-            };
-            progress.finish();
-            report(&summary);
-            Ok(summary)
-        }
-        Err(error) => {
-            if let Err(left) = blocking(&tasks, move || target.clear()).await {
-                progress.log(|| warn!(error = %sentence(&left), "staging is left behind"));
+impl<'a> Fetcher<'a> {
+    /// Opens the target. An installation that an earlier run left unfinished is finished.
+    pub async fn open(config: &'a FetchConfig, progress: &'a Progress) -> Result<Self, FetchError> {
+        let clients = clients(config)?;
+        let path = config.target.clone();
+        let tasks = TaskTracker::new();
+        let target = blocking(&tasks, move || Target::open(&path)).await?;
+        Ok(Self {
+            config,
+            progress,
+            clients,
+            target: Arc::new(target),
+        })
+    }
+
+    /// Fetches a tree.
+    ///
+    /// When this fails before the tree is complete, the target holds what it held before, and nothing of the attempt is
+    /// left. Once it is complete, neither the token nor the deadline stops it from being installed; where that fails on its
+    /// way, the next run finishes it. Dropping the future may leave threads behind that still write to the staging
+    /// directory: cancel the token instead.
+    pub async fn fetch(&mut self, stop: &CancellationToken) -> Result<Summary, FetchError> {
+        let started = Instant::now();
+        let tasks = TaskTracker::new();
+        self.progress.enter(Phase::Wait);
+        let mut download = Download::new(
+            self.config,
+            &self.clients,
+            &self.target,
+            self.progress,
+            &tasks,
+        );
+        let mut attempts = 0;
+        let staged = tokio::select! {
+            () = stop.cancelled() => Err(FetchError::Stopped),
+            staged = attempts::download_within(self.config, &mut download, self.progress, &mut attempts) => staged,
+        };
+        let downloaded = download.received();
+        drop(download);
+        tasks.close();
+        tasks.wait().await;
+
+        let installed = match staged {
+            Err(error) => Err(error),
+            Ok(verified) => {
+                self.progress.enter(Phase::Install);
+                install(&tasks, &self.target, verified).await
             }
-            Err(error)
+        };
+        match installed {
+            Ok(unpacked) => {
+                let summary = Summary {
+                    revision: unpacked.revision,
+                    entries: unpacked.entries,
+                    files: unpacked.files,
+                    downloaded,
+                    attempts,
+                    elapsed: started.elapsed(),
+                };
+                self.progress.finish();
+                report(&summary);
+                Ok(summary)
+            }
+            Err(error) => {
+                let target = Arc::clone(&self.target);
+                if let Err(left) = blocking(&tasks, move || target.clear()).await {
+                    self.progress
+                        .log(|| warn!(error = %sentence(&left), "staging is left behind"));
+                }
+                Err(error)
+            }
         }
     }
 }
 
-fn client(config: &FetchConfig) -> Result<Client, CredentialsError> {
+/// A client of each source, in their order.
+fn clients(config: &FetchConfig) -> Result<Vec<Client>, CredentialsError> {
     let timeouts = Timeouts {
         lookup: LOOKUP_TIMEOUT,
         connect: config.connect_timeout,
         stall: config.stall_timeout,
     };
-    Client::new(config.url.clone(), timeouts, &config.credentials)
+    let client = |url: &BaseUrl| Client::new(url.clone(), timeouts, &config.credentials);
+    config.sources.iter().map(client).collect()
 }
 
 /// The one line that stays when all went well.
@@ -201,76 +233,6 @@ fn report(summary: &Summary) {
         ?elapsed,
         "installed"
     );
-}
-
-/// Tries until the tree is staged, or trying makes no sense any more.
-async fn download_within(
-    config: &FetchConfig,
-    download: &mut Download<'_>,
-    progress: &Progress,
-    attempts: &mut u32,
-) -> Result<Verified, FetchError> {
-    let started = Instant::now();
-    let deadline = started + config.deadline.map_or(FOREVER, |limit| limit.min(FOREVER));
-    let mut streak = Streak::default();
-    let mut last: Option<AttemptError> = None;
-    loop {
-        *attempts += 1;
-        let begun = Instant::now();
-        let done = download.segments_done();
-        match timeout_at(deadline, download.attempt()).await {
-            Ok(Ok(verified)) => return Ok(verified),
-            Ok(Err(error)) => {
-                streak.note(&error, download.segments_done() > done);
-                if streak.damages == MOST_DAMAGES {
-                    return Err(FetchError::Damaged {
-                        times: streak.damages,
-                        source: error,
-                    });
-                }
-                if error.outlook() == Outlook::Permanent {
-                    return Err(FetchError::Failed(error));
-                }
-                let text = sentence(&error);
-                if last.is_none_or(|last| sentence(&last) != text) {
-                    progress.log(|| warn!(error = %text, "trying again"));
-                }
-                let pause =
-                    retry::delay(&error, streak.failures, started.elapsed(), fastrand::f64());
-                last = Some(error);
-                sleep_until(deadline.min(Instant::now() + pause)).await;
-            }
-            Err(_) if begun.elapsed() >= TELLING => last = None,
-            Err(_) => {}
-        }
-        if Instant::now() >= deadline {
-            return Err(FetchError::Deadline {
-                after: config.deadline.unwrap_or(FOREVER),
-                attempts: *attempts,
-                source: last.unwrap_or_else(|| download.unfinished()),
-            });
-        }
-    }
-}
-
-/// Failures without progress between them.
-#[derive(Debug, Default)]
-struct Streak {
-    failures: u32,
-    damages: u32,
-}
-
-impl Streak {
-    fn note(&mut self, error: &AttemptError, progressed: bool) {
-        if progressed {
-            *self = Self::default();
-        }
-        self.failures += 1;
-        match error.outlook() {
-            Outlook::Damaged => self.damages += 1,
-            Outlook::Transient | Outlook::NotYet | Outlook::Permanent => self.damages = 0,
-        }
-    }
 }
 
 async fn install(
