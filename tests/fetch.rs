@@ -75,11 +75,12 @@ impl Place {
         }
     }
 
-    /// A place whose target holds a tree already.
+    /// A place whose target holds a tree already, of which nothing can be reused.
     async fn with_old_tree() -> Self {
         let place = Self::new();
         let server = Server::of(artifact(&sample(1))).await;
         fetch(&place.config(&server)).await.unwrap();
+        fs::remove_file(place.target().join(".code-fetch/stamps")).unwrap();
         place
     }
 
@@ -117,8 +118,10 @@ impl Place {
             );
         }
         if let Ok(hidden) = fs::read_dir(self.target().join(".code-fetch")) {
-            let names: Vec<_> = hidden.map(|entry| entry.unwrap().file_name()).collect();
-            assert_eq!(names, ["installed"]);
+            for name in hidden.map(|entry| entry.unwrap().file_name()) {
+                let records = ["installed", "segments", "stamps"];
+                assert!(records.contains(&name.to_str().unwrap()), "{name:?}");
+            }
         }
     }
 }

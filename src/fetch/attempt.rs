@@ -111,6 +111,9 @@ pub enum AttemptError {
         /// As computed from what was written.
         found: String,
     },
+    /// What came and what the target has already do not make the tree. Without the target's part they may.
+    #[error("what the target holds does not fit what came")]
+    Patchwork(#[source] Box<AttemptError>),
     /// The target does not take what came.
     #[error(transparent)]
     Install(#[from] InstallError),
@@ -155,7 +158,7 @@ impl AttemptError {
             },
             Self::Status { status, .. } if may_pass(*status) => Outlook::Transient,
             Self::NotServed { .. } => Outlook::NotYet,
-            Self::Replaced | Self::Unfinished { .. } => Outlook::Transient,
+            Self::Replaced | Self::Patchwork(_) | Self::Unfinished { .. } => Outlook::Transient,
             Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
             Self::Frame { part } if *part == HEADER => Outlook::Damaged,
             Self::Status { .. }
@@ -188,6 +191,7 @@ impl AttemptError {
             | Self::Content { .. } => Exit::Data,
             Self::Unpack(error) => error.exit(),
             Self::Install(error) => error.exit(),
+            Self::Patchwork(error) => error.exit(),
             Self::Client(_) | Self::NotServed { .. } | Self::Replaced | Self::Unfinished { .. } => {
                 Exit::Unavailable
             }

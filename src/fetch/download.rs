@@ -1,5 +1,6 @@
 //! One archive, in as many attempts as it takes.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,9 +11,11 @@ use tokio_util::task::TaskTracker;
 use super::attempt::{AttemptError, HEADER, TRAILER};
 use super::client::{Client, Response};
 use super::install::Target;
+use super::install::held::Held;
+use super::plan::Plan;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
-use super::session::{Content, Session};
+use super::session::{Content, Order, Session};
 use super::stream::{ArchiveStream, request_headers};
 use crate::config::fetch::FetchConfig;
 use crate::descriptor::{
@@ -21,9 +24,18 @@ use crate::descriptor::{
 use crate::digest::Revision;
 use crate::unpack::{Limits, Unpacked};
 
-/// A tree that is staged and is what its descriptor says.
+/// A tree that is what its descriptor says.
 #[derive(Debug)]
-pub(super) struct Verified(pub(super) Unpacked);
+pub(super) enum Verified {
+    /// It is staged.
+    Staged(Unpacked),
+    /// It is in its place already.
+    InPlace {
+        revision: Revision,
+        entries: u64,
+        files: u64,
+    },
+}
 
 /// What several attempts have in common.
 pub(super) struct Download<'a> {
@@ -37,7 +49,11 @@ pub(super) struct Download<'a> {
     session: Option<Session>,
     /// The server may have another archive by now.
     outdated: bool,
+    /// What the target holds is of no use.
+    distrusts_target: bool,
     received: u64,
+    /// Bytes of the archive that need not come.
+    reused: u64,
 }
 
 impl<'a> Download<'a> {
@@ -57,7 +73,9 @@ impl<'a> Download<'a> {
             tasks,
             session: None,
             outdated: false,
+            distrusts_target: false,
             received: 0,
+            reused: 0,
         }
     }
 
@@ -70,15 +88,14 @@ impl<'a> Download<'a> {
         self.received
     }
 
+    /// Bytes of the archive that did not have to come, since the target has what is in them.
+    pub(super) fn reused(&self) -> u64 {
+        self.reused
+    }
+
     /// How many segments of the archive are done with: it grows while there is progress.
     pub(super) fn segments_done(&self) -> usize {
-        let Some(session) = &self.session else {
-            return 0;
-        };
-        match session.next_segment() {
-            Some((index, _)) => index,
-            None => session.descriptor().segments.len(),
-        }
+        self.session.as_ref().map_or(0, Session::done)
     }
 
     /// How far it is, if this is the end.
@@ -87,10 +104,10 @@ impl<'a> Download<'a> {
             url: self.client().url().clone(),
             came: self.session.as_ref().map(|session| {
                 let descriptor = session.descriptor();
-                let came = match session.next_segment() {
-                    Some((_, segment)) => segment.offset,
-                    None => descriptor.size,
-                };
+                let next = session.next_segments();
+                let came = next.map_or(descriptor.size, |next| {
+                    descriptor.segments[next.start].offset
+                });
                 (came, descriptor.size)
             }),
         }
@@ -102,18 +119,51 @@ impl<'a> Download<'a> {
     pub(super) async fn attempt(&mut self) -> Result<Verified, AttemptError> {
         if self.session.is_none() || self.outdated {
             let descriptor = self.descriptor().await?;
-            self.begin(descriptor).await?;
+            if let Some(in_place) = self.begin(descriptor).await? {
+                return Ok(in_place);
+            }
         }
         let trailer = match self.segments().await {
             Err(AttemptError::Replaced) => {
                 self.outdated = true;
                 return Err(AttemptError::Replaced);
             }
-            other => other?,
+            Err(error) => return Err(self.judge(error).await),
+            Ok(trailer) => trailer,
         };
-        let session = self.session.take().expect("begun above");
-        let (descriptor, content) = session.finish().await?;
-        verify(&descriptor, content, &trailer)
+        let session = self.session.as_ref().expect("begun above");
+        let is_whole = session.plan().is_whole();
+        let verified = self.finish(trailer).await;
+        verified.map_err(|error| self.doubt(error, is_whole))
+    }
+
+    async fn finish(&mut self, trailer: Option<Trailer>) -> Result<Verified, AttemptError> {
+        let session = self.session.take().expect("an attempt begins one");
+        let descriptor = session.descriptor().clone();
+        let content = session.finish().await?;
+        verify(&descriptor, content, trailer.as_ref())
+    }
+
+    /// What an error in the midst of a download is, and that the session may be at its end.
+    async fn judge(&mut self, error: AttemptError) -> AttemptError {
+        if !matches!(error, AttemptError::Unpack(_)) {
+            return error;
+        }
+        let Some(session) = self.session.take() else {
+            return error;
+        };
+        let is_whole = session.plan().is_whole();
+        session.abandon().await;
+        self.doubt(error, is_whole)
+    }
+
+    /// Where a part of the tree was taken from the target, that may be what is wrong: the next attempt takes nothing.
+    fn doubt(&mut self, error: AttemptError, is_whole: bool) -> AttemptError {
+        if is_whole {
+            return error;
+        }
+        self.distrusts_target = true;
+        AttemptError::Patchwork(Box::new(error))
     }
 
     /// Asks what there is to download.
@@ -175,17 +225,30 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Prepares for an archive, unless it is the one that is being downloaded.
-    async fn begin(&mut self, descriptor: Descriptor) -> Result<(), AttemptError> {
+    /// Prepares for an archive, unless it is the one that is being downloaded, or even in its place.
+    async fn begin(&mut self, descriptor: Descriptor) -> Result<Option<Verified>, AttemptError> {
         self.outdated = false;
         if let Some(session) = self.session.take() {
             if session.descriptor().digest == descriptor.digest {
                 self.session = Some(session);
-                return Ok(());
+                return Ok(None);
             }
             session.abandon().await;
         }
+        let held = self.held().await;
+        if let Some(held) = held.as_ref().filter(|held| held.holds(descriptor.revision)) {
+            self.reused = descriptor.size;
+            return Ok(Some(Verified::InPlace {
+                revision: held.revision,
+                entries: held.entries,
+                files: held.files,
+            }));
+        }
         let limits = self.limits(&descriptor)?;
+        let segments = held.as_ref().map_or(&[][..], |held| &held.segments);
+        let plan = Plan::new(&descriptor.segments, segments);
+        let bytes = plan.download_size(&descriptor);
+        self.reused = descriptor.size - bytes;
         let target = Arc::clone(self.target);
         let staging = self.tasks.spawn_blocking(move || target.stage());
         let staging = staging
@@ -193,16 +256,28 @@ impl<'a> Download<'a> {
             .expect("staging neither panics nor is it aborted")?;
         self.progress.enter(Phase::Download {
             revision: descriptor.revision,
-            bytes: descriptor.size,
+            bytes,
         });
-        self.session = Some(Session::start(
+        let order = Order {
+            held: held.filter(|_| !plan.is_whole()),
             descriptor,
+            plan,
             staging,
             limits,
-            self.config.workers,
-            self.tasks,
-        ));
-        Ok(())
+            workers: self.config.workers,
+        };
+        self.session = Some(Session::start(order, self.tasks));
+        Ok(None)
+    }
+
+    async fn held(&self) -> Option<Held> {
+        if self.distrusts_target {
+            return None;
+        }
+        let target = Arc::clone(self.target);
+        let held = self.tasks.spawn_blocking(move || target.held());
+        held.await
+            .expect("looking neither panics nor is it aborted")
     }
 
     /// The archive may bring what its descriptor promises, if that is allowed at all.
@@ -226,20 +301,43 @@ impl<'a> Download<'a> {
         })
     }
 
-    /// Hands over the segments that are missing, and returns the archive's trailer.
-    async fn segments(&mut self) -> Result<Trailer, AttemptError> {
-        let client = self.client();
-        let session = self.session.as_mut().expect("an attempt begins one");
-        let descriptor = session.descriptor();
-        let end = descriptor.size - ARCHIVE_TRAILER;
-        let offset = match session.next_segment() {
-            Some((0, _)) => 0,
-            Some((_, segment)) => segment.offset,
-            None => end,
+    /// Hands over the segments that are missing, and returns the archive's trailer if all of it is downloaded.
+    async fn segments(&mut self) -> Result<Option<Trailer>, AttemptError> {
+        let mut stream: Option<ArchiveStream> = None;
+        while let Some(segments) = self.session().next_segments() {
+            let part = self.session().part(&segments);
+            let mut bringing = match stream.take().filter(|stream| stream.brings(&part)) {
+                Some(stream) => stream,
+                None => self.ask_for(&part).await?,
+            };
+            let given = self.give(segments, &mut bringing).await;
+            self.received += bringing.take_received();
+            given?;
+            stream = Some(bringing);
+        }
+        if !self.session().plan().is_whole() {
+            return Ok(None);
+        }
+        let descriptor = self.session().descriptor();
+        let end = descriptor.size - ARCHIVE_TRAILER..descriptor.size;
+        let mut stream = match stream.filter(|stream| stream.brings(&end)) {
+            Some(stream) => stream,
+            None => self.ask_for(&end).await?,
         };
+        let trailer = stream.bytes_at(end.start).await;
+        self.received += stream.take_received();
+        Ok(Some(Trailer(trailer?)))
+    }
+
+    fn session(&self) -> &Session {
+        self.session.as_ref().expect("an attempt begins one")
+    }
+
+    async fn ask_for(&self, part: &Range<u64>) -> Result<ArchiveStream, AttemptError> {
+        let descriptor = self.session().descriptor();
         let resource = format!("{REVISIONS}/{}/{ARCHIVE}", descriptor.revision);
-        let headers = request_headers(descriptor.digest, offset);
-        let response = client.get(&resource, headers).await?;
+        let headers = request_headers(descriptor, part);
+        let response = self.client().get(&resource, headers).await?;
         match response.status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND => {
@@ -247,20 +345,26 @@ impl<'a> Download<'a> {
             }
             _ => return Err(self.refusal(&response, resource)),
         }
-        let url = client.url().clone();
-        let mut stream = ArchiveStream::new(response, url, descriptor, offset)?;
-        if offset == 0 {
+        let url = self.client().url().clone();
+        ArchiveStream::new(response, url, descriptor, part)
+    }
+
+    async fn give(
+        &mut self,
+        segments: Range<usize>,
+        stream: &mut ArchiveStream,
+    ) -> Result<(), AttemptError> {
+        let session = self.session.as_mut().expect("an attempt begins one");
+        if segments.start == 0 && session.plan().is_whole() {
             check_header(stream.bytes_at(0).await?)?;
         }
-        while let Some((index, segment)) = session.next_segment() {
-            let bytes = stream.segment(index, &segment).await;
-            self.received += stream.take_received();
-            session.give(bytes?).await?;
-            self.progress.downloaded(segment.offset + segment.length);
+        for index in segments {
+            let segment = session.descriptor().segments[index];
+            let bytes = stream.segment(index, &segment).await?;
+            session.give(index, bytes).await?;
+            self.progress.downloaded(segment.length);
         }
-        let trailer = stream.bytes_at(end).await;
-        self.received += stream.take_received();
-        Ok(Trailer(trailer?))
+        Ok(())
     }
 }
 
@@ -282,18 +386,20 @@ fn check_header(header: [u8; 10]) -> Result<(), AttemptError> {
 fn verify(
     promised: &Descriptor,
     content: Content,
-    trailer: &Trailer,
+    trailer: Option<&Trailer>,
 ) -> Result<Verified, AttemptError> {
-    // The length modulo 2³², as gzip has it.
-    let length = &promised.uncompressed_size.to_le_bytes()[..4];
-    if trailer.0[..] != [&[3, 0][..], &content.crc.to_le_bytes(), length].concat() {
-        return Err(AttemptError::Frame { part: TRAILER });
+    if let Some(trailer) = trailer {
+        // The length modulo 2³², as gzip has it.
+        let length = &promised.uncompressed_size.to_le_bytes()[..4];
+        if trailer.0[..] != [&[3, 0][..], &content.crc.to_le_bytes(), length].concat() {
+            return Err(AttemptError::Frame { part: TRAILER });
+        }
     }
     let found = content.unpacked;
     compare("revision", &promised.revision, &found.revision)?;
     compare("a number of entries of", &promised.entries, &found.entries)?;
     compare("a number of files of", &promised.files, &found.files)?;
-    Ok(Verified(found))
+    Ok(Verified::Staged(found))
 }
 
 fn compare<T: PartialEq + ToString>(

@@ -15,6 +15,7 @@ pub mod client;
 pub mod credentials;
 mod download;
 pub mod install;
+mod plan;
 pub mod progress;
 pub mod retry;
 mod session;
@@ -33,7 +34,6 @@ use crate::config::fetch::FetchConfig;
 use crate::config::url::BaseUrl;
 use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
-use crate::unpack::Unpacked;
 use attempt::AttemptError;
 use client::{Client, Timeouts};
 use credentials::CredentialsError;
@@ -53,8 +53,12 @@ pub struct Summary {
     pub entries: u64,
     /// Files alone.
     pub files: u64,
+    /// Whether the target did not hold it before.
+    pub is_new: bool,
     /// Bytes of archives that came from the network, those that had to come again included.
     pub downloaded: u64,
+    /// Bytes of the archive that did not have to come, since the target had what is in them.
+    pub reused: u64,
     /// How often it was tried.
     pub attempts: u32,
     /// How long it took.
@@ -140,9 +144,9 @@ impl<'a> Fetcher<'a> {
     /// Opens the target. An installation that an earlier run left unfinished is finished.
     pub async fn open(config: &'a FetchConfig, progress: &'a Progress) -> Result<Self, FetchError> {
         let clients = clients(config)?;
-        let path = config.target.clone();
+        let (path, layout, keep) = (config.target.clone(), config.layout, config.keep);
         let tasks = TaskTracker::new();
-        let target = blocking(&tasks, move || Target::open(&path)).await?;
+        let target = blocking(&tasks, move || Target::open(&path, layout, keep)).await?;
         Ok(Self {
             config,
             progress,
@@ -173,25 +177,24 @@ impl<'a> Fetcher<'a> {
             () = stop.cancelled() => Err(FetchError::Stopped),
             staged = attempts::download_within(self.config, &mut download, self.progress, &mut attempts) => staged,
         };
-        let downloaded = download.received();
+        let (downloaded, reused) = (download.received(), download.reused());
         drop(download);
         tasks.close();
         tasks.wait().await;
 
         let installed = match staged {
             Err(error) => Err(error),
-            Ok(verified) => {
-                self.progress.enter(Phase::Install);
-                install(&tasks, &self.target, verified).await
-            }
+            Ok(verified) => install(&tasks, &self.target, self.progress, verified).await,
         };
         match installed {
-            Ok(unpacked) => {
+            Ok(installed) => {
                 let summary = Summary {
-                    revision: unpacked.revision,
-                    entries: unpacked.entries,
-                    files: unpacked.files,
+                    revision: installed.revision,
+                    entries: installed.entries,
+                    files: installed.files,
+                    is_new: installed.is_new,
                     downloaded,
+                    reused,
                     attempts,
                     elapsed: started.elapsed(),
                 };
@@ -229,20 +232,53 @@ fn report(summary: &Summary) {
         revision = %summary.revision,
         files = summary.files,
         downloaded = summary.downloaded,
+        reused = summary.reused,
         attempts = summary.attempts,
         ?elapsed,
-        "installed"
+        "{}",
+        if summary.is_new { "installed" } else { "up to date" }
     );
+}
+
+/// What the target holds in the end.
+struct Installed {
+    revision: Revision,
+    entries: u64,
+    files: u64,
+    /// It did not before.
+    is_new: bool,
 }
 
 async fn install(
     tasks: &TaskTracker,
     target: &Arc<Target>,
+    progress: &Progress,
     verified: Verified,
-) -> Result<Unpacked, FetchError> {
-    let target = Arc::clone(target);
-    let Verified(unpacked) = verified;
-    Ok(blocking(tasks, move || target.install(&unpacked).map(|()| unpacked)).await?)
+) -> Result<Installed, FetchError> {
+    match verified {
+        Verified::InPlace {
+            revision,
+            entries,
+            files,
+        } => Ok(Installed {
+            revision,
+            entries,
+            files,
+            is_new: false,
+        }),
+        Verified::Staged(unpacked) => {
+            progress.enter(Phase::Install);
+            let target = Arc::clone(target);
+            let (revision, entries, files) = (unpacked.revision, unpacked.entries, unpacked.files);
+            blocking(tasks, move || target.install(&unpacked)).await?;
+            Ok(Installed {
+                revision,
+                entries,
+                files,
+                is_new: true,
+            })
+        }
+    }
 }
 
 /// Runs something that waits for the disk, in a thread that `tasks` owns.

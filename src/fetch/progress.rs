@@ -14,7 +14,7 @@ pub enum Phase {
     Download {
         /// What it holds.
         revision: Revision,
-        /// Its length.
+        /// How many of them have to come.
         bytes: u64,
     },
     /// The tree is complete and moves into its place.
@@ -50,10 +50,10 @@ impl Progress {
         }
     }
 
-    /// So many bytes of the archive are there.
+    /// So many more bytes of the archive are there.
     pub fn downloaded(&self, bytes: u64) {
         if let Self::Bar(bar) = self {
-            bar.set_position(bytes);
+            bar.inc(bytes);
         }
     }
 

@@ -4,8 +4,10 @@
 //! asked for again.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use flate2::Crc;
@@ -14,11 +16,16 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::attempt::AttemptError;
+use super::install::held::{Cursor, Held};
+use super::install::segments::Ledger;
+use super::install::stamps::{self, Line};
+use super::plan::{Plan, Step};
 use crate::archive::inflate::{InflateError, inflate};
 use crate::descriptor::{Descriptor, Segment};
+use crate::entry::EntryPath;
 use crate::ordered::Ordered;
-use crate::root::Root;
-use crate::unpack::{Limits, UnpackError, Unpacked, unpack};
+use crate::root::{Near, Root};
+use crate::unpack::{self, End, Keeping, Left, Limits, UnpackError, Unpacked, Unpacking};
 
 /// Segments that wait for a thread, besides those in work: enough to keep the network busy while a large file is written.
 const WAITING: usize = 2;
@@ -30,13 +37,18 @@ pub(super) struct Staging {
     pub(super) tree: Arc<Root>,
     /// The file for its listing, empty.
     pub(super) listing: File,
+    /// The file for what begins in its segments, empty.
+    pub(super) segments: File,
+    /// The file for how its entries were left, empty.
+    pub(super) stamps: File,
 }
 
 /// An archive that is being unpacked.
 #[derive(Debug)]
 pub(super) struct Session {
-    descriptor: Descriptor,
-    /// The first segment that was not handed over.
+    descriptor: Arc<Descriptor>,
+    plan: Arc<Plan>,
+    /// All segments before this one are handed over or need not be.
     next: usize,
     segments: mpsc::Sender<Compressed>,
     unpacking: JoinHandle<Result<Content, UnpackError>>,
@@ -46,34 +58,39 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) unpacked: Unpacked,
-    /// Over the tar, as gzip computes it.
+    /// Over what was inflated, as gzip computes it.
     pub(super) crc: u32,
 }
 
-struct Compressed {
-    bytes: Vec<u8>,
-    raw_length: usize,
-    /// Memory to inflate into.
-    spare: Vec<u8>,
+/// What is to be unpacked, where to, and with what threads.
+pub(super) struct Order {
+    pub(super) descriptor: Descriptor,
+    pub(super) plan: Plan,
+    /// What the plan keeps is of this.
+    pub(super) held: Option<Held>,
+    pub(super) staging: Staging,
+    pub(super) limits: Limits,
+    pub(super) workers: NonZeroUsize,
 }
 
 impl Session {
     /// Starts the threads. `tasks` owns the one that can be waited for when the session is dropped.
-    pub(super) fn start(
-        descriptor: Descriptor,
-        staging: Staging,
-        limits: Limits,
-        workers: NonZeroUsize,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub(super) fn start(order: Order, tasks: &TaskTracker) -> Self {
         let (segments, receiver) = mpsc::channel(WAITING);
-        let count = descriptor.segments.len();
-        let unpacking = tasks.spawn_blocking(move || {
-            let tar = Tar::new(receiver, count, workers).map_err(UnpackError::Threads)?;
-            unpack_all(tar, staging, limits, workers)
-        });
+        let descriptor = Arc::new(order.descriptor);
+        let plan = Arc::new(order.plan);
+        let work = Work {
+            descriptor: Arc::clone(&descriptor),
+            plan: Arc::clone(&plan),
+            held: order.held.map(Arc::new),
+            limits: order.limits,
+            workers: order.workers,
+        };
+        let staging = order.staging;
+        let unpacking = tasks.spawn_blocking(move || work.unpack(receiver, staging));
         Self {
             descriptor,
+            plan,
             next: 0,
             segments,
             unpacking,
@@ -84,21 +101,48 @@ impl Session {
         &self.descriptor
     }
 
-    /// The segment that is to be handed over next, with its index; `None` when there is none left.
-    pub(super) fn next_segment(&self) -> Option<(usize, Segment)> {
-        let segment = self.descriptor.segments.get(self.next)?;
-        Some((self.next, *segment))
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
-    /// Hands over the next segment, which is verified; waits while others are before it.
+    /// The segments that are to be handed over next, as many as follow each other; `None` when there is none left.
+    pub(super) fn next_segments(&self) -> Option<Range<usize>> {
+        self.plan.next_download(self.next)
+    }
+
+    /// The bytes of the archive that bring these segments: with all that is around them if all of it is downloaded, so that
+    /// one request does.
+    pub(super) fn part(&self, segments: &Range<usize>) -> Range<u64> {
+        let Descriptor {
+            segments: all,
+            size,
+            ..
+        } = &*self.descriptor;
+        let last = all[segments.end - 1];
+        let is_whole = self.plan.is_whole();
+        let start = match segments.start {
+            0 if is_whole => 0,
+            first => all[first].offset,
+        };
+        start..if is_whole {
+            *size
+        } else {
+            last.offset + last.length
+        }
+    }
+
+    /// How many segments are done with.
+    pub(super) fn done(&self) -> usize {
+        self.next
+    }
+
+    /// Hands over a segment, which is verified and the next of them; waits while others are before it.
     ///
     /// Cancel safe: a segment is handed over or it is not.
-    pub(super) async fn give(&mut self, bytes: Vec<u8>) -> Result<(), AttemptError> {
-        let raw_length = self.descriptor.segments[self.next].raw_length;
+    pub(super) async fn give(&mut self, index: usize, bytes: Vec<u8>) -> Result<(), AttemptError> {
         let compressed = Compressed {
+            raw_length: raw_length(&self.descriptor.segments[index]),
             bytes,
-            raw_length: usize::try_from(raw_length).expect("a descriptor bounds its segments"),
-            spare: Vec::new(),
         };
         if self.segments.send(compressed).await.is_err() {
             // Nobody takes segments any more: unpacking has failed.
@@ -107,15 +151,14 @@ impl Session {
                 Ok(_) => UnpackError::Truncated.into(),
             });
         }
-        self.next += 1;
+        self.next = index + 1;
         Ok(())
     }
 
     /// Waits until everything is written.
-    pub(super) async fn finish(mut self) -> Result<(Descriptor, Content), AttemptError> {
+    pub(super) async fn finish(mut self) -> Result<Content, AttemptError> {
         drop(self.segments);
-        let content = join(&mut self.unpacking).await?;
-        Ok((self.descriptor, content))
+        Ok(join(&mut self.unpacking).await?)
     }
 
     /// Gives up, and waits until nothing is written any more.
@@ -133,37 +176,191 @@ async fn join(
         .expect("unpacking neither panics nor is it aborted")
 }
 
-fn unpack_all(
-    mut tar: Tar,
-    staging: Staging,
+fn raw_length(segment: &Segment) -> usize {
+    usize::try_from(segment.raw_length).expect("a descriptor bounds its segments")
+}
+
+/// What the thread that unpacks knows.
+struct Work {
+    descriptor: Arc<Descriptor>,
+    plan: Arc<Plan>,
+    held: Option<Arc<Held>>,
     limits: Limits,
     workers: NonZeroUsize,
-) -> Result<Content, UnpackError> {
-    let listing = BufWriter::new(staging.listing);
-    let unpacked = unpack(&mut tar, &staging.tree, limits, workers, listing)?;
-    let mut padding = [0; 4096];
-    loop {
-        match tar.read(&mut padding).map_err(UnpackError::Read)? {
-            0 => break,
-            length if padding[..length].iter().all(|&byte| byte == 0) => {}
-            _ => {
-                let error = io::Error::other("there is something behind its end");
-                return Err(UnpackError::Malformed(error));
+}
+
+impl Work {
+    fn unpack(
+        &self,
+        segments: mpsc::Receiver<Compressed>,
+        staging: Staging,
+    ) -> Result<Content, UnpackError> {
+        let mut unpacking =
+            Unpacking::new(&staging.tree, self.limits, self.workers, self.keeping())?;
+        let mut tar = Tar::new(segments, self.workers).map_err(UnpackError::Threads)?;
+        let mut ledger = Ledger::new(&self.descriptor.segments);
+        let mut kept = self.held.as_deref().and_then(Kept::new);
+        for step in &self.plan.steps {
+            match step {
+                Step::Unpack(segments) => {
+                    tar.begin(self.sources(segments));
+                    ledger.begin(segments.start);
+                    let is_last = segments.end == self.descriptor.segments.len();
+                    let end = if is_last { End::Marked } else { End::Open };
+                    let held = |path: &EntryPath| kept.as_mut()?.find(path);
+                    unpacking.run(&mut tar, end, held, |content| ledger.passed(&content))?;
+                    tar.pass_padding()?;
+                }
+                Step::Keep { segments, held } => {
+                    let kept = kept.as_mut().ok_or_else(lost)?;
+                    for entry in kept.entries(held) {
+                        let (path, held) = entry.ok_or_else(lost)?;
+                        unpacking.keep(path, held)?;
+                    }
+                    ledger.keep(segments.clone(), &kept.held.segments[held.clone()]);
+                }
             }
         }
+        let unpacked = self.finish(unpacking, &ledger, staging)?;
+        Ok(Content {
+            unpacked,
+            crc: tar.crc.sum(),
+        })
     }
-    Ok(Content {
-        unpacked,
-        crc: tar.crc.sum(),
-    })
+
+    /// Where the bytes of these segments come from.
+    fn sources(&self, segments: &Range<usize>) -> Vec<Source> {
+        let source = |index| match (self.plan.copies.get(&index), &self.held) {
+            (Some(&piece), Some(held)) => Source::Piece {
+                held: Arc::clone(held),
+                piece,
+                raw_length: raw_length(&self.descriptor.segments[index]),
+            },
+            _ => Source::Network,
+        };
+        segments.clone().rev().map(source).collect()
+    }
+
+    fn keeping(&self) -> Keeping {
+        let held = self.held.as_ref();
+        held.map_or(Keeping::InPlace, |held| held.keeping.clone())
+    }
+
+    /// Waits for all that is being written, and writes down what has become of it.
+    fn finish(
+        &self,
+        unpacking: Unpacking,
+        ledger: &Ledger,
+        staging: Staging,
+    ) -> Result<Unpacked, UnpackError> {
+        let revision = self.descriptor.revision;
+        let mut stamps = BufWriter::new(staging.stamps);
+        stamps::begin(revision, &mut stamps).map_err(UnpackError::Listing)?;
+        let mut kept = self.held.as_deref().and_then(Kept::new);
+        let left = |path: &EntryPath, left| {
+            let line = match left {
+                Left::Directory { masked, mtime } => Line::Directory {
+                    masked,
+                    mtime: mtime.map(|mtime| mtime.seconds),
+                },
+                Left::Written { size, mtime } => Line::Expected {
+                    size,
+                    mtime: mtime.seconds,
+                },
+                Left::Kept => kept
+                    .as_mut()
+                    .and_then(|kept| Some(kept.cursor.find(path)?.left(&kept.held.keeping)))
+                    .unwrap_or(Line::Unknown),
+            };
+            line.write(&mut stamps)
+        };
+        let unpacked = unpacking.finish(BufWriter::new(staging.listing), left)?;
+        stamps.flush().map_err(UnpackError::Listing)?;
+        if unpacked.in_order && ledger.entries() == unpacked.entries {
+            let segments = BufWriter::new(staging.segments);
+            ledger
+                .write(revision, segments)
+                .map_err(UnpackError::Listing)?;
+        }
+        Ok(unpacked)
+    }
+}
+
+/// What is held, as it is gone through.
+struct Kept<'a> {
+    held: &'a Held,
+    cursor: Cursor,
+    near: Near,
+}
+
+impl<'a> Kept<'a> {
+    fn new(held: &'a Held) -> Option<Self> {
+        Some(Self {
+            held,
+            cursor: held.cursor()?,
+            near: Near::default(),
+        })
+    }
+
+    /// What is held under a path, if it is as it was left.
+    fn find(&mut self, path: &EntryPath) -> Option<unpack::Held> {
+        let entry = self.cursor.find(path)?;
+        let is_intact = entry.is_intact(&self.held.root, &mut self.near);
+        is_intact.then(|| entry.into_kept().1)
+    }
+
+    /// The entries that begin in these segments; `None` in the place of one that cannot be read any more.
+    fn entries(
+        &mut self,
+        segments: &Range<usize>,
+    ) -> impl Iterator<Item = Option<(EntryPath, unpack::Held)>> {
+        let count = |segments: &[super::plan::HeldSegment]| -> u64 {
+            segments.iter().map(|segment| segment.entries).sum()
+        };
+        let first = count(&self.held.segments[..segments.start]);
+        let end = first + count(&self.held.segments[segments.clone()]);
+        let cursor = &mut self.cursor;
+        (first..end).map(|position| Some(cursor.at(position)?.into_kept()))
+    }
+}
+
+fn lost() -> UnpackError {
+    UnpackError::Read(io::Error::other("the record of the target is damaged"))
+}
+
+struct Compressed {
+    bytes: Vec<u8>,
+    raw_length: usize,
+}
+
+/// Where a segment comes from.
+enum Source {
+    Network,
+    /// A file that is held.
+    Piece {
+        held: Arc<Held>,
+        piece: usize,
+        raw_length: usize,
+    },
+}
+
+/// What is to be done for a segment.
+enum Job {
+    Inflate(Compressed),
+    Read {
+        held: Arc<Held>,
+        piece: usize,
+        raw_length: usize,
+    },
 }
 
 /// The tar, inflated by several threads as segments come.
 struct Tar {
     segments: mpsc::Receiver<Compressed>,
-    /// Segments that were not yet received.
-    left: usize,
-    inflating: Ordered<Compressed, Result<(Vec<u8>, Crc), InflateError>>,
+    /// Those of the run that are not yet in work, the last one first.
+    sources: Vec<Source>,
+    /// Each job with memory for what it makes.
+    making: Ordered<(Job, Vec<u8>), io::Result<(Vec<u8>, Crc)>>,
     in_work: usize,
     current: Vec<u8>,
     /// How much of it was read.
@@ -174,15 +371,11 @@ struct Tar {
 }
 
 impl Tar {
-    fn new(
-        segments: mpsc::Receiver<Compressed>,
-        left: usize,
-        workers: NonZeroUsize,
-    ) -> io::Result<Self> {
+    fn new(segments: mpsc::Receiver<Compressed>, workers: NonZeroUsize) -> io::Result<Self> {
         Ok(Self {
             segments,
-            left,
-            inflating: Ordered::new(workers, inflate_and_sum)?,
+            sources: Vec::new(),
+            making: Ordered::new(workers, |(job, spare)| make(job, spare))?,
             in_work: 0,
             current: Vec::new(),
             position: 0,
@@ -191,26 +384,64 @@ impl Tar {
         })
     }
 
+    /// Begins a run of segments, the last one first; what was begun before was read to its end.
+    fn begin(&mut self, sources: Vec<Source>) {
+        self.sources = sources;
+    }
+
+    /// Reads to the end of the run, where there is nothing but zeros.
+    fn pass_padding(&mut self) -> Result<(), UnpackError> {
+        let mut padding = [0; 4096];
+        loop {
+            match self.read(&mut padding).map_err(UnpackError::Read)? {
+                0 => return Ok(()),
+                length if padding[..length].iter().all(|&byte| byte == 0) => {}
+                _ => {
+                    let error = io::Error::other("there is something behind its end");
+                    return Err(UnpackError::Malformed(error));
+                }
+            }
+        }
+    }
+
     /// The content of the next segment; `None` behind the last.
     fn advance(&mut self) -> io::Result<Option<Vec<u8>>> {
-        while self.left > 0 && !self.inflating.is_full() {
-            // Wait for a segment only when there is nothing else to wait for.
-            let mut segment = match self.segments.try_recv() {
-                Ok(segment) => segment,
-                Err(_) if self.in_work > 0 => break,
-                Err(_) => self.segments.blocking_recv().ok_or_else(abandoned)?,
+        while !self.making.is_full() {
+            let Some(source) = self.sources.pop() else {
+                break;
             };
-            segment.spare = self.spare.pop().unwrap_or_default();
-            self.inflating.give(segment);
-            self.left -= 1;
+            let job = match source {
+                Source::Piece {
+                    held,
+                    piece,
+                    raw_length,
+                } => Job::Read {
+                    held,
+                    piece,
+                    raw_length,
+                },
+                // Wait for a segment only when there is nothing else to wait for.
+                Source::Network => match self.segments.try_recv() {
+                    Ok(segment) => Job::Inflate(segment),
+                    Err(_) if self.in_work > 0 => {
+                        self.sources.push(source);
+                        break;
+                    }
+                    Err(_) => {
+                        let segment = self.segments.blocking_recv();
+                        Job::Inflate(segment.ok_or_else(abandoned)?)
+                    }
+                },
+            };
+            self.making
+                .give((job, self.spare.pop().unwrap_or_default()));
             self.in_work += 1;
         }
-        let Some(inflated) = self.inflating.take() else {
+        let Some(made) = self.making.take() else {
             return Ok(None);
         };
         self.in_work -= 1;
-        let (raw, crc) =
-            inflated.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let (raw, crc) = made?;
         self.crc.combine(&crc);
         Ok(Some(raw))
     }
@@ -219,8 +450,10 @@ impl Tar {
 impl Read for Tar {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.position == self.current.len() {
-            self.spare.push(std::mem::take(&mut self.current));
-            self.position = 0;
+            if self.position > 0 {
+                self.spare.push(std::mem::take(&mut self.current));
+                self.position = 0;
+            }
             let Some(next) = self.advance()? else {
                 return Ok(0);
             };
@@ -232,8 +465,22 @@ impl Read for Tar {
     }
 }
 
-fn inflate_and_sum(segment: Compressed) -> Result<(Vec<u8>, Crc), InflateError> {
-    let raw = inflate(&segment.bytes, segment.raw_length, segment.spare)?;
+fn make(job: Job, spare: Vec<u8>) -> io::Result<(Vec<u8>, Crc)> {
+    let raw = match job {
+        Job::Inflate(segment) => inflate(&segment.bytes, segment.raw_length, spare)
+            .map_err(|error: InflateError| io::Error::new(io::ErrorKind::InvalidData, error))?,
+        Job::Read {
+            held,
+            piece,
+            raw_length,
+        } => {
+            let (file, offset) = held.open_piece(piece)?;
+            let mut raw = spare;
+            raw.resize(raw_length, 0);
+            file.read_exact_at(&mut raw, offset)?;
+            raw
+        }
+    };
     let mut crc = Crc::new();
     crc.update(&raw);
     Ok((raw, crc))

@@ -1,5 +1,7 @@
 //! The archive's bytes as they come, cut at the places that the descriptor names.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes};
 use hyper::StatusCode;
 use hyper::header::{
@@ -20,22 +22,29 @@ pub(super) struct ArchiveStream {
     url: BaseUrl,
     /// Where in the archive the next byte belongs.
     position: u64,
+    /// Where in the archive the body ends.
+    end: u64,
     rest: Bytes,
     /// Bytes that came from the network.
     received: u64,
 }
 
-/// The headers that ask for an archive from an offset on, and only for this archive.
-pub(super) fn request_headers(digest: Digest, offset: u64) -> HeaderMap {
-    let tag = format!("\"{}\"", digest.hex());
+/// The headers that ask for a part of an archive, or for all of it, and only for this archive.
+pub(super) fn request_headers(descriptor: &Descriptor, part: &Range<u64>) -> HeaderMap {
+    let tag = format!("\"{}\"", descriptor.digest.hex());
     let mut headers = HeaderMap::new();
     let mut insert = |name: HeaderName, value: String| {
         let value = HeaderValue::try_from(value).expect("digits and quotes are visible");
         headers.insert(name, value);
     };
     insert(IF_MATCH, tag.clone());
-    if offset > 0 {
-        insert(RANGE, format!("bytes={offset}-"));
+    if *part != (0..descriptor.size) {
+        let range = if part.end == descriptor.size {
+            format!("bytes={}-", part.start)
+        } else {
+            format!("bytes={}-{}", part.start, part.end - 1)
+        };
+        insert(RANGE, range);
         insert(IF_RANGE, tag);
     }
     headers
@@ -44,34 +53,34 @@ pub(super) fn request_headers(digest: Digest, offset: u64) -> HeaderMap {
 impl ArchiveStream {
     /// Takes an answer with status 200 or 206 to such a request.
     ///
-    /// A server may ignore the range, and may begin before it: the bytes up to it are skipped by the first read.
+    /// A server may ignore the range, and may send more: the bytes before the part are skipped by the first read.
     pub(super) fn new(
         response: Response,
         url: BaseUrl,
         descriptor: &Descriptor,
-        offset: u64,
+        part: &Range<u64>,
     ) -> Result<Self, AttemptError> {
         let tag = response.header(ETAG);
         if tag.is_some_and(|tag| tag != format!("\"{}\"", descriptor.digest.hex())) {
             return Err(AttemptError::Replaced);
         }
-        let position = if response.status == StatusCode::PARTIAL_CONTENT {
+        let body = if response.status == StatusCode::PARTIAL_CONTENT {
             let range = response.header(CONTENT_RANGE).unwrap_or_default();
-            first_byte(range, descriptor.size)
-                .filter(|&first| first <= offset)
+            sent(range, descriptor.size)
+                .filter(|sent| sent.start <= part.start && sent.end >= part.end)
                 .ok_or_else(|| AttemptError::Range {
-                    asked: offset,
+                    asked: part.start,
                     found: range.chars().take(80).collect(),
                 })?
         } else {
-            0
+            0..descriptor.size
         };
         let length = response.header(CONTENT_LENGTH);
         if let Some(length) = length.and_then(|length| length.parse::<u64>().ok()) {
-            let found = length.saturating_add(position);
-            if found != descriptor.size {
+            let found = length.saturating_add(body.start);
+            if found != body.end {
                 return Err(AttemptError::Length {
-                    expected: descriptor.size,
+                    expected: body.end,
                     found,
                 });
             }
@@ -79,10 +88,16 @@ impl ArchiveStream {
         Ok(Self {
             response,
             url,
-            position,
+            position: body.start,
+            end: body.end,
             rest: Bytes::new(),
             received: 0,
         })
+    }
+
+    /// Whether a part of the archive is still to come.
+    pub(super) fn brings(&self, part: &Range<u64>) -> bool {
+        self.position <= part.start && self.end >= part.end
     }
 
     /// How many bytes came from the network since this was asked last.
@@ -155,45 +170,68 @@ impl ArchiveStream {
     }
 }
 
-/// Where the bytes of a range begin, if the range belongs to something of this length and goes to its end.
-fn first_byte(content_range: &str, size: u64) -> Option<u64> {
+/// The bytes of a range, if it belongs to something of this length.
+fn sent(content_range: &str, size: u64) -> Option<Range<u64>> {
     let (range, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let first: u64 = first.parse().ok()?;
-    let ends = total.parse() == Ok(size) && last.parse::<u64>().ok()?.checked_add(1) == Some(size);
-    ends.then_some(first)
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    let fits = total.parse() == Ok(size) && first <= last && last < size;
+    fits.then(|| first..last + 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::digest::Revision;
 
     #[test]
-    fn a_range_is_taken_when_it_goes_to_the_end_of_the_same_length() {
-        assert_eq!(first_byte("bytes 10-99/100", 100), Some(10));
-        assert_eq!(first_byte("bytes 0-99/100", 100), Some(0));
+    fn a_range_is_taken_when_it_is_of_the_same_length() {
+        assert_eq!(sent("bytes 10-99/100", 100), Some(10..100));
+        assert_eq!(sent("bytes 0-99/100", 100), Some(0..100));
+        assert_eq!(sent("bytes 10-98/100", 100), Some(10..99));
         for range in [
             "",
-            "bytes 10-98/100",
             "bytes 10-99/101",
+            "bytes 10-9/100",
+            "bytes 10-100/100",
             "bytes 10-99/*",
             "bytes */100",
             "bytes -99/100",
             "items 10-99/100",
             "bytes 10-18446744073709551615/100",
         ] {
-            assert_eq!(first_byte(range, 100), None, "{range}");
+            assert_eq!(sent(range, 100), None, "{range}");
         }
     }
 
     #[test]
-    fn a_resumed_request_names_the_archive_twice() {
-        let headers = request_headers(Digest::of(b""), 10);
+    fn a_part_is_asked_for_with_the_archive_named_twice() {
+        let descriptor = Descriptor {
+            format: String::new(),
+            revision: Revision::of_listing(Digest::of(b"")),
+            digest: Digest::of(b""),
+            size: 100,
+            uncompressed_size: 0,
+            entries: 0,
+            files: 0,
+            created_at: UNIX_EPOCH,
+            segments: Vec::new(),
+            left_out: std::collections::BTreeMap::new(),
+        };
         let tag = format!("\"{}\"", Digest::of(b"").hex());
-        assert_eq!(headers[RANGE], "bytes=10-");
-        assert_eq!(headers[IF_MATCH], tag);
-        assert_eq!(headers[IF_RANGE], tag);
-        let headers = request_headers(Digest::of(b""), 0);
+        for (part, range) in [
+            (10..100, "bytes=10-"),
+            (10..20, "bytes=10-19"),
+            (0..20, "bytes=0-19"),
+        ] {
+            let headers = request_headers(&descriptor, &part);
+            assert_eq!(headers[RANGE], range);
+            assert_eq!(headers[IF_MATCH], tag);
+            assert_eq!(headers[IF_RANGE], tag);
+        }
+        let headers = request_headers(&descriptor, &(0..100));
         assert!(!headers.contains_key(RANGE) && !headers.contains_key(IF_RANGE));
     }
 }

@@ -140,6 +140,13 @@ impl Root {
         Ok(Status::from(&stat))
     }
 
+    /// The status of a name, found quickly where it lies in the same directory as the one before.
+    pub fn status_near(&self, near: &mut Near, path: &EntryPath) -> io::Result<Status> {
+        let parent = near.parent_of(self, path)?;
+        let stat = rustix::fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Status::from(&stat))
+    }
+
     /// Whether another file system, or another part of one, is mounted on a name. Where the kernel does not tell, a mount
     /// is known by its device alone.
     pub fn is_mount_point(&self, path: &EntryPath) -> io::Result<bool> {
@@ -206,6 +213,26 @@ impl Root {
             }
         }
         Ok(parent)
+    }
+}
+
+/// The directory in which something was done last beneath one root.
+#[derive(Debug, Default)]
+pub struct Near {
+    directory: Option<(EntryPath, OwnedFd)>,
+}
+
+impl Near {
+    fn parent_of<'a>(&'a mut self, root: &'a Root, path: &EntryPath) -> io::Result<BorrowedFd<'a>> {
+        let Some(parent) = path.parent() else {
+            return Ok(root.as_fd());
+        };
+        if self.directory.as_ref().is_none_or(|last| last.0 != parent) {
+            let opened = root.open_at(&parent, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+            self.directory = Some((parent, opened));
+        }
+        let directory = self.directory.as_ref().expect("opened above");
+        Ok(directory.1.as_fd())
     }
 }
 

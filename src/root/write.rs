@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
 
-use super::{Kind, Root};
+use super::{Kind, Near, Root};
 use crate::entry::{EntryKind, EntryPath, Timestamp};
 
 /// What becomes of something that already has the new name.
@@ -97,6 +97,26 @@ impl Root {
             from,
             &to_parent,
             to,
+            flags,
+        )?)
+    }
+
+    /// Gives a file or a link a second name, the same path beneath another root of the same file system.
+    pub fn link(
+        &self,
+        near: &mut Near,
+        path: &EntryPath,
+        (to_root, to_near): (&Self, &mut Near),
+    ) -> io::Result<()> {
+        let from_parent = near.parent_of(self, path)?;
+        let to_parent = to_near.parent_of(to_root, path)?;
+        let name = path.name();
+        let flags = AtFlags::empty();
+        Ok(rustix::fs::linkat(
+            from_parent,
+            name,
+            to_parent,
+            name,
             flags,
         )?)
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::rc::Rc;
 
 use tar::{Archive, Entry, EntryType};
@@ -26,6 +27,15 @@ pub(super) struct Head {
     pub(super) mtime: Timestamp,
 }
 
+/// Where a run of members ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the archive's end, which is marked by two blocks of zeros.
+    Marked,
+    /// Behind a member, where the bytes end: others follow elsewhere.
+    Open,
+}
+
 /// What a member brings.
 pub(super) enum Body {
     Directory,
@@ -34,13 +44,15 @@ pub(super) enum Body {
     Symlink { target: Box<[u8]> },
 }
 
-/// Calls a function with each member of a tar and its content. The function reads all of the content, or fails; a failure
-/// to read it is an [`UnpackError::Read`].
+/// Calls a function with each member of a run and its content. The function reads all of the content, or fails; a failure
+/// to read it is an [`UnpackError::Read`]. Another one is told where its content lay, in bytes from the run's beginning.
 ///
-/// Reads to the end of the archive, which must be there, and not a byte beyond.
+/// Reads to the end of the run, which must be there, and not a byte beyond.
 pub(super) fn for_each(
     tar: impl Read,
+    end: End,
     mut place: impl FnMut(Head, Body, &mut dyn Read) -> Result<(), UnpackError>,
+    mut passed: impl FnMut(Range<u64>),
 ) -> Result<(), UnpackError> {
     let gauge = Rc::new(Gauge::default());
     let mut archive = Archive::new(Metered {
@@ -54,6 +66,16 @@ pub(super) fn for_each(
             continue;
         };
         place(head, body, &mut entry).map_err(|error| gauge.refine(error))?;
+        let content = entry.raw_file_position();
+        passed(content..content + entry.size());
+    }
+    if end == End::Open {
+        return match gauge.ended.get() {
+            true => Ok(()),
+            false => Err(UnpackError::Malformed(io::Error::other(
+                "it ends before its end",
+            ))),
+        };
     }
     // The library stops at the first of two blocks of zeros, but also where the bytes just end.
     let mut block = [0; BLOCK];

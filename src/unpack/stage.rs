@@ -6,12 +6,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::member::Head;
-use super::write::Writer;
-use super::{Directory, Limits, UnpackError, Unpacked};
+use super::write::{Content, Writer};
+use super::{Directory, Held, Keeping, Left, Limits, UnpackError, Unpacked};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, EntryPath, Mode, Modes, Timestamp};
 use crate::listing::{Line, ListingWriter};
-use crate::root::Root;
+use crate::root::{Near, Root};
 
 /// Parents that the archive does not name.
 const IMPLIED_MODE: u32 = 0o755;
@@ -24,6 +24,10 @@ pub(super) struct Stage {
     /// The directory that was looked up last: most entries have their predecessor's.
     last_parent: Option<EntryPath>,
     writer: Writer,
+    keeping: Keeping,
+    /// Where something was kept last, here and there.
+    near: [Near; 2],
+    in_order: bool,
     files: u64,
     bytes: u64,
 }
@@ -33,16 +37,23 @@ enum Node {
     Directory {
         mode: Mode,
         mtime: Option<Timestamp>,
+        /// Its permission bits where it lies already and nothing had to be put into it; else it was made.
+        kept: Option<u32>,
     },
     /// With the number and the size of its content.
     File {
         mode: Mode,
+        mtime: Timestamp,
         content: usize,
         size: u64,
     },
     Symlink {
         target: Box<[u8]>,
         mtime: Timestamp,
+    },
+    /// A link that lies there already.
+    KeptSymlink {
+        digest: Option<Digest>,
     },
 }
 
@@ -51,14 +62,18 @@ impl Stage {
         into: Arc<Root>,
         limits: Limits,
         workers: NonZeroUsize,
+        keeping: Keeping,
     ) -> Result<Self, UnpackError> {
-        let writer = Writer::new(Arc::clone(&into), workers).map_err(UnpackError::Threads)?;
+        let writer = Writer::new(Arc::clone(&into), workers, keeping.clone());
         Ok(Self {
             into,
             limits,
             nodes: BTreeMap::new(),
             last_parent: None,
-            writer,
+            writer: writer.map_err(UnpackError::Threads)?,
+            keeping,
+            near: Default::default(),
+            in_order: true,
             files: 0,
             bytes: 0,
         })
@@ -69,26 +84,31 @@ impl Stage {
         let node = Node::Directory {
             mode: head.mode,
             mtime: Some(head.mtime),
+            kept: None,
         };
-        if let Some(known @ Node::Directory { .. }) = self.nodes.get_mut(&head.path) {
-            *known = node;
+        if let Some(Node::Directory { .. }) = self.nodes.get(&head.path) {
+            self.in_order = false;
+            self.make(&head.path)?;
+            self.nodes.insert(head.path, node);
             return Ok(());
         }
         self.require_place(&head.path)?;
         self.create_dir(head.path, node)
     }
 
+    /// A file; one with this content and this name may lie there already.
     pub(super) fn file(
         &mut self,
         head: Head,
         size: u64,
+        held: Option<Digest>,
         content: &mut dyn Read,
     ) -> Result<(), UnpackError> {
         self.require_place(&head.path)?;
         self.count_bytes(size, &head.path)?;
-        let (path, mode) = (head.path.clone(), head.mode);
-        let content = self.writer.file(head, size, content)?;
-        self.add_file(path, mode, content, size);
+        let (path, mode, mtime) = (head.path.clone(), head.mode, head.mtime);
+        let content = self.writer.file(head, size, held, content)?;
+        self.add_file(path, (mode, mtime), content, size);
         Ok(())
     }
 
@@ -102,8 +122,8 @@ impl Stage {
         };
         self.require_place(&head.path)?;
         self.count_bytes(size, &head.path)?;
-        self.writer.copy(from, &head)?;
-        self.add_file(head.path, head.mode, content, size);
+        let content = self.writer.copy(from, &head, content)?;
+        self.add_file(head.path, (head.mode, head.mtime), content, size);
         Ok(())
     }
 
@@ -116,15 +136,66 @@ impl Stage {
         Ok(())
     }
 
+    /// An entry that lies where the tree is to be, or that gets a second name here.
+    pub(super) fn keep(&mut self, path: EntryPath, held: Held) -> Result<(), UnpackError> {
+        self.require_parent(&path)?;
+        self.require_free(&path)?;
+        let Held {
+            kind,
+            mode,
+            digest,
+            size,
+            mtime,
+            masked,
+        } = held;
+        let is_linked = matches!(self.keeping, Keeping::Linked(_));
+        match kind {
+            EntryKind::Directory => {
+                let kept = Some(masked).filter(|_| !is_linked);
+                let node = Node::Directory { mode, mtime, kept };
+                if is_linked {
+                    return self.create_dir(path, node);
+                }
+                self.nodes.insert(path, node);
+            }
+            EntryKind::File => {
+                self.count_bytes(size, &path)?;
+                self.link(&path)?;
+                let content = self.writer.kept(digest);
+                self.add_file(path, (mode, mtime.unwrap_or_default()), content, size);
+            }
+            EntryKind::Symlink => {
+                self.link(&path)?;
+                self.nodes.insert(path, Node::KeptSymlink { digest });
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
+        let Keeping::Linked(from) = &self.keeping else {
+            return Ok(());
+        };
+        let [there, here] = &mut self.near;
+        from.link(there, path, (&self.into, here))
+            .map_err(|error| UnpackError::write(path, error))
+    }
+
     /// Waits for the files, makes the links, gives directories their modes and times, and writes the listing.
-    pub(super) fn finish(self, listing: impl Write) -> Result<Unpacked, UnpackError> {
-        let digests = self.writer.finish()?;
+    pub(super) fn finish(
+        self,
+        listing: impl Write,
+        mut left: impl FnMut(&EntryPath, Left) -> io::Result<()>,
+    ) -> Result<Unpacked, UnpackError> {
+        let contents = self.writer.finish()?;
         make_links(&self.into, &self.nodes)?;
         let directories = close_directories(&self.into, &self.nodes)?;
         let mut lines = ListingWriter::new(listing);
+        let mut closed = directories.iter();
         for (path, node) in &self.nodes {
             lines
-                .add(&node.line(path, &digests))
+                .add(&node.line(path, &contents))
+                .and_then(|()| left(path, node.left(&contents, &mut closed)))
                 .map_err(UnpackError::Listing)?;
         }
         let (revision, _, mut listing) = lines.finish();
@@ -134,24 +205,52 @@ impl Stage {
             entries: self.nodes.len() as u64,
             files: self.files,
             bytes: self.bytes,
+            in_order: self.in_order,
             directories,
         })
     }
 
-    fn add_file(&mut self, path: EntryPath, mode: Mode, content: usize, size: u64) {
+    fn add_file(
+        &mut self,
+        path: EntryPath,
+        (mode, mtime): (Mode, Timestamp),
+        content: usize,
+        size: u64,
+    ) {
         self.files += 1;
         let node = Node::File {
             mode,
+            mtime,
             content,
             size,
         };
         self.nodes.insert(path, node);
     }
 
-    /// Fails unless an entry may be made here: its parent is a directory, its name is free, and none is too many.
+    /// Fails unless an entry may be made here: its parent is a directory, its name is free, and none is too many. The
+    /// parent is made if it is not.
     fn require_place(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
         self.require_parent(path)?;
+        if let Some(parent) = path.parent() {
+            self.make(&parent)?;
+        }
         self.require_free(path)
+    }
+
+    /// Makes a directory of the tree, and those above it, where they were only kept so far.
+    fn make(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
+        let Some(Node::Directory { kept, .. }) = self.nodes.get_mut(path) else {
+            return Ok(());
+        };
+        if kept.take().is_none() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            self.make(&parent)?;
+        }
+        self.into
+            .create_dir(path, 0o777)
+            .map_err(|error| UnpackError::write(path, error))
     }
 
     /// Makes the parents that the archive left out.
@@ -179,15 +278,23 @@ impl Stage {
         }
         for ancestor in missing.into_iter().rev() {
             self.require_free(&ancestor)?;
-            let mode = Mode::new(EntryKind::Directory, IMPLIED_MODE, Modes::Keep);
-            self.create_dir(ancestor, Node::Directory { mode, mtime: None })?;
+            let node = Node::Directory {
+                mode: Mode::new(EntryKind::Directory, IMPLIED_MODE, Modes::Keep),
+                mtime: None,
+                kept: None,
+            };
+            self.in_order = false;
+            if let Some(parent) = ancestor.parent() {
+                self.make(&parent)?;
+            }
+            self.create_dir(ancestor, node)?;
         }
         self.last_parent = parent;
         Ok(())
     }
 
     /// Fails where the name is taken, or no entry more is allowed.
-    fn require_free(&self, path: &EntryPath) -> Result<(), UnpackError> {
+    fn require_free(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
         if self.nodes.len() as u64 >= self.limits.entries {
             return Err(UnpackError::TooManyEntries {
                 limit: self.limits.entries,
@@ -196,6 +303,7 @@ impl Stage {
         if self.nodes.contains_key(path) {
             return Err(UnpackError::Twice { path: path.clone() });
         }
+        self.in_order &= self.nodes.last_key_value().is_none_or(|last| last.0 < path);
         Ok(())
     }
 
@@ -220,13 +328,17 @@ impl Stage {
 }
 
 impl Node {
-    fn line<'a>(&self, path: &'a EntryPath, digests: &[Digest]) -> Line<'a> {
+    fn line<'a>(&self, path: &'a EntryPath, contents: &[Content]) -> Line<'a> {
         let (kind, mode, digest) = match self {
             Self::Directory { mode, .. } => (EntryKind::Directory, *mode, None),
-            Self::File { mode, content, .. } => (EntryKind::File, *mode, Some(digests[*content])),
+            Self::File { mode, content, .. } => (EntryKind::File, *mode, contents[*content].digest),
             Self::Symlink { target, .. } => {
                 let mode = Mode::new(EntryKind::Symlink, 0, Modes::Keep);
                 (EntryKind::Symlink, mode, Some(Digest::of(target)))
+            }
+            Self::KeptSymlink { digest } => {
+                let mode = Mode::new(EntryKind::Symlink, 0, Modes::Keep);
+                (EntryKind::Symlink, mode, *digest)
             }
         };
         Line {
@@ -234,6 +346,30 @@ impl Node {
             mode,
             digest,
             path,
+        }
+    }
+
+    /// How it was left; the next of the directories is this one if it is one.
+    fn left<'a>(
+        &self,
+        contents: &[Content],
+        directories: &mut impl Iterator<Item = &'a Directory>,
+    ) -> Left {
+        match self {
+            Self::Directory { .. } => {
+                let closed = directories.next().expect("every directory was closed");
+                Left::Directory {
+                    masked: closed.mode,
+                    mtime: closed.mtime,
+                }
+            }
+            Self::File { content, .. } if contents[*content].is_kept => Left::Kept,
+            &Self::File { size, mtime, .. } => Left::Written { size, mtime },
+            Self::Symlink { target, mtime } => Left::Written {
+                size: target.len() as u64,
+                mtime: *mtime,
+            },
+            Self::KeptSymlink { .. } => Left::Kept,
         }
     }
 }
@@ -256,10 +392,22 @@ fn close_directories(
 ) -> Result<Vec<Directory>, UnpackError> {
     let mut directories = Vec::new();
     for (path, node) in nodes.iter().rev() {
-        if let Node::Directory { mode, mtime } = node {
-            let directory = close_directory(into, path, *mode, *mtime)
-                .map_err(|error| UnpackError::write(path, error))?;
-            directories.push(directory);
+        match *node {
+            Node::Directory {
+                mtime,
+                kept: Some(mode),
+                ..
+            } => directories.push(Directory {
+                path: path.clone(),
+                mode,
+                mtime,
+            }),
+            Node::Directory { mode, mtime, .. } => {
+                let directory = close_directory(into, path, mode, mtime)
+                    .map_err(|error| UnpackError::write(path, error))?;
+                directories.push(directory);
+            }
+            _ => {}
         }
     }
     directories.reverse();

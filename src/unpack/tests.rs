@@ -444,7 +444,7 @@ fn what_stands_behind_the_end_is_left() {
     let root = Arc::new(Root::open(&place.stage()).unwrap());
     let mut rest = &tar[..];
     let workers = NonZeroUsize::MIN;
-    unpack(&mut rest, &root, PLENTY, workers, std::io::sink()).unwrap();
+    unpack(&mut rest, &root, PLENTY, workers, io::sink()).unwrap();
     assert_eq!(rest, &tar[end..]);
 }
 

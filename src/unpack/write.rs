@@ -9,12 +9,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::UnpackError;
 use super::member::Head;
+use super::{Keeping, UnpackError};
 use crate::digest::{Digest, HashingWriter};
 use crate::entry::EntryPath;
 use crate::ordered::Ordered;
-use crate::root::Root;
+use crate::root::{Near, Root};
 
 /// Files up to this size are gathered. One system call writes any of them, and a thread is kept busy by none.
 const SMALL: u64 = 256 << 10;
@@ -27,82 +27,136 @@ const PIECE: usize = 64 << 10;
 
 /// Writes files and remembers their digests, each under its number: files are counted as they come.
 pub(super) struct Writer {
-    into: Arc<Root>,
+    place: Place,
     threads: Ordered<Batch, Result<Written, UnpackError>>,
     batch: Batch,
-    digests: Vec<Option<Digest>>,
+    contents: Vec<Content>,
+}
+
+/// A file's content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content {
+    /// `None` until the file is written.
+    pub(super) digest: Option<Digest>,
+    /// Whether it lay there before.
+    pub(super) is_kept: bool,
+}
+
+/// Where files are written, and what becomes of those that need not be.
+#[derive(Clone)]
+struct Place {
+    into: Arc<Root>,
+    keeping: Keeping,
+}
+
+/// What is to be written.
+struct Pending {
+    head: Head,
+    length: usize,
+    /// A file with this content lies there under the same name.
+    held: Option<Digest>,
 }
 
 /// Files that follow each other, and their contents likewise.
 #[derive(Default)]
 struct Batch {
     first: usize,
-    files: Vec<(Head, usize)>,
+    files: Vec<Pending>,
     contents: Vec<u8>,
 }
 
-/// The digests of a batch, from this number on.
+/// What became of a batch, from this number on.
 struct Written {
     first: usize,
-    digests: Vec<Digest>,
+    contents: Vec<Content>,
     /// The memory of its contents, to be filled again.
     spare: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn new(into: Arc<Root>, workers: NonZeroUsize) -> io::Result<Self> {
-        let root = Arc::clone(&into);
+    pub(super) fn new(
+        into: Arc<Root>,
+        workers: NonZeroUsize,
+        keeping: Keeping,
+    ) -> io::Result<Self> {
+        let place = Place { into, keeping };
+        let theirs = place.clone();
         Ok(Self {
-            into,
-            threads: Ordered::new(workers, move |batch| write_batch(&root, batch))?,
+            place,
+            threads: Ordered::new(workers, move |batch| theirs.write_batch(batch))?,
             batch: Batch::default(),
-            digests: Vec::new(),
+            contents: Vec::new(),
         })
     }
 
-    /// Takes a file and its content, and gives its number. It may be written later.
+    /// Takes a file and its content, and gives its number. It may be written later, or not at all if a file with this
+    /// content lies there.
     pub(super) fn file(
         &mut self,
-        file: Head,
+        head: Head,
         size: u64,
+        held: Option<Digest>,
         content: &mut dyn Read,
     ) -> Result<usize, UnpackError> {
-        let number = self.digests.len();
-        self.digests.push(None);
+        let number = self.contents.len();
+        self.contents.push(Content {
+            digest: None,
+            is_kept: false,
+        });
         match usize::try_from(size) {
-            Ok(length) if size <= SMALL => self.gather(file, number, length, content)?,
+            Ok(length) if size <= SMALL => {
+                let file = Pending { head, length, held };
+                self.gather(file, number, content)?;
+            }
             _ => {
                 self.give_batch()?;
-                self.digests[number] = Some(write_through(&self.into, &file, size, content)?);
+                self.contents[number] = self.place.write_through(&head, size, held, content)?;
             }
         }
         Ok(number)
     }
 
-    /// Makes a file with the content of another one. Waits until all files are written.
-    pub(super) fn copy(&mut self, from: &EntryPath, file: &Head) -> Result<(), UnpackError> {
-        self.flush()?;
-        let failed = |error| UnpackError::write(&file.path, error);
-        let mut source = self.into.open_file(from).map_err(failed)?;
-        let mut copy = create(&self.into, file)?;
-        io::copy(&mut source, &mut copy).map_err(failed)?;
-        stamp(&copy, file)
+    /// Takes a file that is there already, and gives its number.
+    pub(super) fn kept(&mut self, digest: Option<Digest>) -> usize {
+        self.contents.push(Content {
+            digest,
+            is_kept: true,
+        });
+        self.contents.len() - 1
     }
 
-    /// Waits until all files are written, and gives their digests by their numbers.
-    pub(super) fn finish(mut self) -> Result<Vec<Digest>, UnpackError> {
+    /// Makes a file with the content of another one, which has this number, and gives its own. Waits until all files are
+    /// written.
+    pub(super) fn copy(
+        &mut self,
+        from: &EntryPath,
+        file: &Head,
+        content: usize,
+    ) -> Result<usize, UnpackError> {
         self.flush()?;
-        let digests = self.digests.into_iter();
-        Ok(digests
-            .map(|digest| digest.expect("every file was written"))
-            .collect())
+        let into = &self.place.into;
+        let failed = |error| UnpackError::write(&file.path, error);
+        let mut source = into.open_file(from).map_err(failed)?;
+        let mut copy = create(into, file)?;
+        io::copy(&mut source, &mut copy).map_err(failed)?;
+        stamp(&copy, file)?;
+        self.contents.push(Content {
+            is_kept: false,
+            ..self.contents[content]
+        });
+        Ok(self.contents.len() - 1)
+    }
+
+    /// Waits until all files are written, and tells of them by their numbers. Each has a digest.
+    pub(super) fn finish(mut self) -> Result<Vec<Content>, UnpackError> {
+        self.flush()?;
+        Ok(self.contents)
     }
 
     fn gather(
         &mut self,
-        file: Head,
+        file: Pending,
         number: usize,
-        length: usize,
         content: &mut dyn Read,
     ) -> Result<(), UnpackError> {
         let batch = &mut self.batch;
@@ -110,11 +164,11 @@ impl Writer {
             batch.first = number;
         }
         let start = batch.contents.len();
-        batch.contents.resize(start + length, 0);
+        batch.contents.resize(start + file.length, 0);
         content
             .read_exact(&mut batch.contents[start..])
             .map_err(UnpackError::Read)?;
-        batch.files.push((file, length));
+        batch.files.push(file);
         if batch.contents.len() >= BATCH_BYTES || batch.files.len() >= BATCH_FILES {
             self.give_batch()?;
         }
@@ -127,75 +181,105 @@ impl Writer {
         }
         self.threads.give(std::mem::take(&mut self.batch));
         while self.threads.is_full() {
-            self.take_digests()?;
+            self.take_written()?;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), UnpackError> {
         self.give_batch()?;
-        while self.take_digests()? {}
+        while self.take_written()? {}
         Ok(())
     }
 
     /// Waits for the oldest batch; `false` where there is none.
-    fn take_digests(&mut self) -> Result<bool, UnpackError> {
+    fn take_written(&mut self) -> Result<bool, UnpackError> {
         let Some(written) = self.threads.take() else {
             return Ok(false);
         };
         let Written {
             first,
-            digests,
+            contents,
             mut spare,
         } = written?;
         if self.batch.files.is_empty() {
             spare.clear();
             self.batch.contents = spare;
         }
-        for (slot, digest) in self.digests[first..].iter_mut().zip(digests) {
-            *slot = Some(digest);
-        }
+        self.contents[first..first + contents.len()].copy_from_slice(&contents);
         Ok(true)
     }
 }
 
-fn write_batch(into: &Root, batch: Batch) -> Result<Written, UnpackError> {
-    let mut digests = Vec::with_capacity(batch.files.len());
-    let mut rest = &batch.contents[..];
-    for (file, length) in &batch.files {
-        let (content, behind) = rest.split_at(*length);
-        rest = behind;
-        let mut out = create(into, file)?;
-        out.write_all(content)
-            .map_err(|error| UnpackError::write(&file.path, error))?;
-        stamp(&out, file)?;
-        digests.push(Digest::of(content));
+impl Place {
+    fn write_batch(&self, batch: Batch) -> Result<Written, UnpackError> {
+        let mut contents = Vec::with_capacity(batch.files.len());
+        let mut rest = &batch.contents[..];
+        for Pending { head, length, held } in &batch.files {
+            let (content, behind) = rest.split_at(*length);
+            rest = behind;
+            let digest = Digest::of(content);
+            let is_kept = *held == Some(digest);
+            if is_kept {
+                self.keep(&head.path)?;
+            } else {
+                let mut out = create(&self.into, head)?;
+                out.write_all(content)
+                    .map_err(|error| UnpackError::write(&head.path, error))?;
+                stamp(&out, head)?;
+            }
+            contents.push(Content {
+                digest: Some(digest),
+                is_kept,
+            });
+        }
+        Ok(Written {
+            first: batch.first,
+            contents,
+            spare: batch.contents,
+        })
     }
-    Ok(Written {
-        first: batch.first,
-        digests,
-        spare: batch.contents,
-    })
-}
 
-fn write_through(
-    into: &Root,
-    file: &Head,
-    size: u64,
-    content: &mut dyn Read,
-) -> Result<Digest, UnpackError> {
-    let mut out = HashingWriter::new(create(into, file)?);
-    let mut piece = vec![0; PIECE];
-    while out.count() < size {
-        let left = usize::try_from(size - out.count()).unwrap_or(PIECE);
-        let piece = &mut piece[..left.min(PIECE)];
-        content.read_exact(piece).map_err(UnpackError::Read)?;
-        out.write_all(piece)
-            .map_err(|error| UnpackError::write(&file.path, error))?;
+    /// Writes a file as its content is read. Only then it is known whether that was needed.
+    fn write_through(
+        &self,
+        head: &Head,
+        size: u64,
+        held: Option<Digest>,
+        content: &mut dyn Read,
+    ) -> Result<Content, UnpackError> {
+        let failed = |error| UnpackError::write(&head.path, error);
+        let mut out = HashingWriter::new(create(&self.into, head)?);
+        let mut piece = vec![0; PIECE];
+        while out.count() < size {
+            let left = usize::try_from(size - out.count()).unwrap_or(PIECE);
+            let piece = &mut piece[..left.min(PIECE)];
+            content.read_exact(piece).map_err(UnpackError::Read)?;
+            out.write_all(piece).map_err(failed)?;
+        }
+        let (out, digest, _) = out.finish();
+        stamp(&out, head)?;
+        let is_kept = held == Some(digest);
+        if is_kept {
+            self.into.remove_file(&head.path).map_err(failed)?;
+            self.keep(&head.path)?;
+        }
+        Ok(Content {
+            digest: Some(digest),
+            is_kept,
+        })
     }
-    let (out, digest, _) = out.finish();
-    stamp(&out, file)?;
-    Ok(digest)
+
+    fn keep(&self, path: &EntryPath) -> Result<(), UnpackError> {
+        match &self.keeping {
+            Keeping::InPlace => Ok(()),
+            Keeping::Linked(from) => {
+                let (mut there, mut here) = (Near::default(), Near::default());
+                from.link(&mut there, path, (&self.into, &mut here))
+                    .map_err(|error| UnpackError::write(path, error))
+            }
+        }
+    }
 }
 
 fn create(into: &Root, file: &Head) -> Result<File, UnpackError> {

@@ -93,19 +93,19 @@ fn archive(artifact: &Artifact, request: &Request) -> Answer {
             .with("ETag", tag)
             .body(artifact.archive.clone());
     };
-    let first = range
+    let (first, last) = range
         .strip_prefix("bytes=")
-        .unwrap()
-        .strip_suffix('-')
+        .and_then(|range| range.split_once('-'))
         .unwrap();
     let first: usize = first.parse().unwrap();
+    let end = last.parse().map_or(size, |last: usize| last + 1);
     Answer::status(206)
         .with("ETag", tag)
         .with(
             "Content-Range",
-            format!("bytes {first}-{}/{size}", size - 1),
+            format!("bytes {first}-{}/{size}", end - 1),
         )
-        .body(artifact.archive[first..].to_vec())
+        .body(artifact.archive[first..end].to_vec())
 }
 
 /// A server on a port of this machine until it is dropped.

@@ -45,6 +45,22 @@ pub enum InstallError {
         /// Which one.
         name: &'static str,
     },
+    /// Something else has a name that is needed here.
+    #[error(
+        "\"{name}\" in the target was not made by fetch-init: remove it, or choose another target"
+    )]
+    Foreign {
+        /// Which one.
+        name: &'static str,
+    },
+    /// An earlier run was told another layout.
+    #[error("{} holds a tree of --layout={found}: choose another target for the other layout", .path.display())]
+    Layout {
+        /// As configured.
+        path: PathBuf,
+        /// What the target was made with.
+        found: &'static str,
+    },
     /// The target cannot be changed or read.
     #[error("cannot {action} \"{path}\" in the target")]
     Io {
@@ -62,7 +78,11 @@ impl InstallError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Target { .. } | Self::Hidden { .. } | Self::InTheWay { .. } => Exit::CannotCreate,
+            Self::Target { .. }
+            | Self::Hidden { .. }
+            | Self::InTheWay { .. }
+            | Self::Foreign { .. }
+            | Self::Layout { .. } => Exit::CannotCreate,
             Self::Busy { .. } => Exit::Busy,
             Self::Reserved { .. } => Exit::Data,
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -7,13 +7,18 @@ use crate::root::boot_id;
 pub(super) struct Marker {
     pub(super) revision: Revision,
     pub(super) boot: String,
+    /// Of the staged directory, where it is moved as a whole.
+    pub(super) inode: Option<u64>,
 }
 
 impl Marker {
     /// The marker of a tree that is staged in this boot.
-    pub(super) fn of(revision: Revision) -> Self {
-        let boot = boot_id();
-        Self { revision, boot }
+    pub(super) fn of(revision: Revision, inode: Option<u64>) -> Self {
+        Self {
+            revision,
+            boot: boot_id(),
+            inode,
+        }
     }
 
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
@@ -22,11 +27,21 @@ impl Marker {
         Some(Self {
             revision: lines.next()?.parse().ok()?,
             boot: lines.next()?.into(),
+            inode: match lines.next() {
+                Some(inode) => Some(inode.parse().ok()?),
+                None => None,
+            },
         })
     }
 
     pub(super) fn to_text(&self) -> String {
-        format!("{}\n{}\n", self.revision, self.boot)
+        let inode = self.inode.map(|inode| format!("{inode}\n"));
+        format!(
+            "{}\n{}\n{}",
+            self.revision,
+            self.boot,
+            inode.unwrap_or_default()
+        )
     }
 
     pub(super) fn is_of_this_boot(&self) -> bool {

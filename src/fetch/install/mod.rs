@@ -1,11 +1,15 @@
 //! The target: a directory that holds one tree, what applications put beside it, and a hidden directory of our own.
 //!
 //! ```text
-//! TARGET/…                          the tree, merged with what applications made
-//! TARGET/.code-revision             the revision that the target holds; absent while it changes
+//! TARGET/…                          the tree, merged with what applications made (direct)
+//! TARGET/revisions/<hex>/…          the tree and its predecessors, each by itself (versioned)
+//! TARGET/current                    a link to one of them (versioned)
+//! TARGET/.code-revision             the revision that the target holds; absent while a direct one changes
 //! TARGET/.code-fetch/installed      the listing of that revision: what may be removed by the next one
+//! TARGET/.code-fetch/segments, stamps   what of it need not come again
+//! TARGET/.code-fetch/revisions      which revisions stay, the newest first (versioned)
 //! TARGET/.code-fetch/staging/tree   an archive that is being unpacked
-//! TARGET/.code-fetch/staging/listing, directories, revision, ready
+//! TARGET/.code-fetch/staging/listing, segments, stamps, directories, revision, revisions, ready
 //! ```
 //!
 //! A tree is staged completely before the target changes. Then `ready` is written, and from there on the installation only
@@ -14,26 +18,35 @@
 //! in which it was written.
 
 mod error;
+pub(super) mod held;
 mod marker;
 mod place;
 mod record;
+pub(super) mod segments;
+pub(super) mod stamps;
 #[cfg(test)]
 mod tests;
+mod versioned;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{debug, info};
 
 pub use error::InstallError;
 
 use super::session::Staging;
+use crate::config::fetch::Layout;
+use crate::digest::Revision;
 use crate::entry::{EntryKind, EntryPath};
+use crate::exit::sentence;
 use crate::root::{Existing, Root, status_of};
-use crate::unpack::Unpacked;
+use crate::unpack::{Keeping, Unpacked};
+use held::Held;
 use marker::Marker;
 use place::Placement;
 
@@ -41,9 +54,14 @@ const HIDDEN: &str = ".code-fetch";
 const REVISION: &str = ".code-revision";
 const NEW_REVISION: &str = ".code-fetch/staging/revision";
 const INSTALLED: &str = ".code-fetch/installed";
+const SEGMENTS: &str = ".code-fetch/segments";
+const STAMPS: &str = ".code-fetch/stamps";
 const STAGING: &str = ".code-fetch/staging";
 const TREE: &str = ".code-fetch/staging/tree";
 const LISTING: &str = ".code-fetch/staging/listing";
+const NEW_SEGMENTS: &str = ".code-fetch/staging/segments";
+const NEW_STAMPS: &str = ".code-fetch/staging/stamps";
+const STAMPED: &str = ".code-fetch/staging/stamped";
 const JOINED: &str = ".code-fetch/staging/joined";
 const DIRECTORIES: &str = ".code-fetch/staging/directories";
 const READY: &str = ".code-fetch/staging/ready";
@@ -52,13 +70,16 @@ const NOT_YET_READY: &str = ".code-fetch/staging/ready.new";
 /// A directory that holds a tree, or will. No other process installs into it as long as this lives.
 #[derive(Debug)]
 pub struct Target {
-    root: Root,
+    root: Arc<Root>,
+    layout: Layout,
+    /// How many revisions stay, if it is versioned.
+    keep: NonZeroUsize,
     _lock: File,
 }
 
 impl Target {
     /// Opens a target, makes the directory if its parent is there, and finishes or discards what an earlier run has left.
-    pub fn open(path: &Path) -> Result<Self, InstallError> {
+    pub fn open(path: &Path, layout: Layout, keep: NonZeroUsize) -> Result<Self, InstallError> {
         let failed = |source| InstallError::Target {
             path: path.into(),
             source,
@@ -71,18 +92,43 @@ impl Target {
         }
         let root = Root::open(path).map_err(failed)?;
         let lock = lock(&root, path)?;
-        let target = Self { root, _lock: lock };
+        let target = Self {
+            root: Arc::new(root),
+            layout,
+            keep,
+            _lock: lock,
+        };
+        target.require_layout(path)?;
         target.recover()?;
         Ok(target)
+    }
+
+    /// What of an archive need not come again; `None` where nothing is known of the tree that is in its place.
+    ///
+    /// Looks at every entry of it.
+    pub(super) fn held(&self) -> Option<Held> {
+        let open = |name| self.root.open_file(&own(name)).ok();
+        let files = [open(INSTALLED)?, open(SEGMENTS)?, open(STAMPS)?];
+        let revision = self.read(REVISION).ok()??;
+        let revision: Revision = str::from_utf8(&revision).ok()?.trim_end().parse().ok()?;
+        let held = match self.layout {
+            Layout::Direct => Held::read(files, Arc::clone(&self.root), |_| Keeping::InPlace),
+            Layout::Versioned => {
+                let (current, tree) = self.current()?;
+                Held::read(files, tree, Keeping::Linked).filter(|_| current == revision)
+            }
+        };
+        held.filter(|held| held.revision == revision)
     }
 
     /// Prepares to unpack an archive; what was staged before is removed.
     pub(super) fn stage(&self) -> Result<Staging, InstallError> {
         self.discard()?;
-        for directory in [STAGING, TREE] {
+        // Nobody can look into the tree yet, whatever its own mode is.
+        for (directory, mode) in [(STAGING, 0o700), (TREE, 0o755)] {
             let directory = own(directory);
             self.root
-                .create_dir(&directory, 0o700)
+                .create_dir(&directory, mode)
                 .map_err(InstallError::io("make", &directory))?;
         }
         let tree = self
@@ -92,6 +138,8 @@ impl Target {
         Ok(Staging {
             tree: Arc::new(tree),
             listing: self.create(LISTING)?,
+            segments: self.create(NEW_SEGMENTS)?,
+            stamps: self.create(NEW_STAMPS)?,
         })
     }
 
@@ -100,9 +148,17 @@ impl Target {
     /// Fails without a change to the target where the tree does not fit in. A failure after that leaves it half changed,
     /// and the next run to finish it.
     pub(super) fn install(&self, unpacked: &Unpacked) -> Result<(), InstallError> {
-        self.place(&mut || Ok(()))?.check()?;
-        self.make_ready(unpacked)?;
-        self.roll_forward(&mut || Ok(()))
+        let inode = match self.layout {
+            Layout::Direct => {
+                self.place(&mut || Ok(()))?.check()?;
+                self.write_directories(unpacked)?;
+                None
+            }
+            Layout::Versioned => Some(self.prepare_revision(unpacked.revision)?),
+        };
+        let marker = Marker::of(unpacked.revision, inode);
+        self.make_ready(&marker)?;
+        self.roll_forward(&marker, &mut || Ok(()))
     }
 
     /// Removes what is staged, unless it is to be installed by the next run; and the hidden directory, if it is of no use.
@@ -116,13 +172,30 @@ impl Target {
         Ok(())
     }
 
+    /// Fails where the target was made with the other layout.
+    fn require_layout(&self, path: &Path) -> Result<(), InstallError> {
+        let marker = self.read(READY)?;
+        let marker = marker.as_deref().and_then(Marker::parse);
+        let is_there = |name| self.root.status(Some(&own(name))).is_ok();
+        let is_versioned = is_there(versioned::REVISIONS_KEPT)
+            || marker.as_ref().is_some_and(|marker| marker.inode.is_some());
+        let is_direct = !is_versioned && (is_there(INSTALLED) || marker.is_some());
+        let found = match self.layout {
+            Layout::Direct if is_versioned => "versioned",
+            Layout::Versioned if is_direct => "direct",
+            _ => return Ok(()),
+        };
+        let path = path.into();
+        Err(InstallError::Layout { path, found })
+    }
+
     fn recover(&self) -> Result<(), InstallError> {
         let Some(marker) = self.read(READY)? else {
             return self.discard();
         };
-        if let Some(revision) = Marker::parse(&marker).filter(Marker::is_of_this_boot) {
-            self.roll_forward(&mut || Ok(()))?;
-            info!(revision = %revision.revision, "finished an installation that was interrupted");
+        if let Some(marker) = Marker::parse(&marker).filter(Marker::is_of_this_boot) {
+            self.roll_forward(&marker, &mut || Ok(()))?;
+            info!(revision = %marker.revision, "finished an installation that was interrupted");
             return Ok(());
         }
         // The target may be half changed, so it does not hold what it says, and may hold what either listing has.
@@ -149,12 +222,14 @@ impl Target {
             .flat_map(|file| record::entries(BufReader::new(file)))
     }
 
-    /// From here on there is no way back.
-    fn make_ready(&self, unpacked: &Unpacked) -> Result<(), InstallError> {
+    fn write_directories(&self, unpacked: &Unpacked) -> Result<(), InstallError> {
         let directories = self.create(DIRECTORIES)?;
         record::write_directories(&unpacked.directories, BufWriter::new(directories))
-            .map_err(InstallError::io("write", &own(DIRECTORIES)))?;
-        let marker = Marker::of(unpacked.revision);
+            .map_err(InstallError::io("write", &own(DIRECTORIES)))
+    }
+
+    /// From here on there is no way back.
+    fn make_ready(&self, marker: &Marker) -> Result<(), InstallError> {
         self.write(NEW_REVISION, &format!("{}\n", marker.revision))?;
         self.write(NOT_YET_READY, &marker.to_text())?;
         self.rename(NOT_YET_READY, READY)
@@ -166,17 +241,22 @@ impl Target {
     /// `step` is called before each change; it fails in tests, as a killed process would.
     fn roll_forward(
         &self,
+        marker: &Marker,
         step: &mut dyn FnMut() -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
         step()?;
-        if self.root.status(Some(&own(NEW_REVISION))).is_ok() {
-            self.remove(REVISION)?;
+        match marker.inode {
+            Some(inode) => self.move_revision(marker.revision, inode, step)?,
+            None => self.merge(step)?,
         }
-        let mut placement = self.place(step)?;
-        placement.remove_what_is_gone()?;
-        placement.move_in()?;
-        placement.close_directories()?;
-        for (staged, name) in [(LISTING, INSTALLED), (NEW_REVISION, REVISION)] {
+        step()?;
+        self.stamp(marker.revision);
+        for (staged, name) in [
+            (NEW_SEGMENTS, SEGMENTS),
+            (STAMPED, STAMPS),
+            (LISTING, INSTALLED),
+            (NEW_REVISION, REVISION),
+        ] {
             step()?;
             if self.root.status(Some(&own(staged))).is_ok() {
                 self.rename(staged, name)?;
@@ -186,6 +266,50 @@ impl Target {
         self.remove(READY)?;
         step()?;
         self.discard()
+    }
+
+    /// Moves the staged tree into the target, entry by entry.
+    fn merge(
+        &self,
+        step: &mut dyn FnMut() -> Result<(), InstallError>,
+    ) -> Result<(), InstallError> {
+        if self.root.status(Some(&own(NEW_REVISION))).is_ok() {
+            self.remove(REVISION)?;
+        }
+        let mut placement = self.place(step)?;
+        placement.remove_what_is_gone()?;
+        placement.move_in()?;
+        placement.close_directories()
+    }
+
+    /// Takes down how the entries lie in their places. Where that fails, the next run will know nothing of them.
+    fn stamp(&self, revision: Revision) {
+        if let Err(error) = self.try_to_stamp(revision) {
+            debug!(error = %sentence(&error), "what the target holds is not recorded");
+            drop(self.remove(STAMPED));
+        }
+    }
+
+    fn try_to_stamp(&self, revision: Revision) -> Result<(), InstallError> {
+        let stamped = own(STAMPED);
+        let failed = InstallError::io("write", &stamped);
+        let open = |name| self.root.open_file(&own(name)).map(BufReader::new);
+        let (Ok(listing), Ok(stamps)) = (open(LISTING), open(NEW_STAMPS)) else {
+            // That was done before.
+            return Ok(());
+        };
+        let tree = match self.layout {
+            Layout::Direct => Some(Arc::clone(&self.root)),
+            Layout::Versioned => self.current().map(|(_, tree)| tree),
+        };
+        let (Some(tree), Some(stamps)) = (tree, stamps::Reader::new(stamps, revision)) else {
+            return Ok(());
+        };
+        self.remove(STAMPED)?;
+        let mut out = BufWriter::new(self.create(STAMPED)?);
+        stamps::begin(revision, &mut out)
+            .and_then(|()| stamps::complete(record::lines(listing).zip(stamps), &tree, out))
+            .map_err(failed)
     }
 
     fn place<'a>(

@@ -3,36 +3,63 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, Write};
 
+use crate::digest::Digest;
 use crate::entry::{EntryKind, EntryPath, Mode, Modes, Timestamp};
 use crate::listing::{Line, ListingWriter};
 use crate::unpack::Directory;
 
-/// The entries of a listing in their order. A line that is none ends it: the record is ours, and what cannot be read of it
-/// is as good as not recorded.
-pub(super) fn entries(listing: impl BufRead) -> impl Iterator<Item = (EntryPath, EntryKind)> {
-    listing
-        .split(b'\n')
-        .map_while(|line| line.ok().and_then(|line| entry(&line)))
+/// What a line of a listing tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub(super) kind: EntryKind,
+    pub(super) mode: Mode,
+    /// `None` for a directory, and where it is not known.
+    pub(super) digest: Option<Digest>,
+    pub(super) path: EntryPath,
 }
 
-fn entry(line: &[u8]) -> Option<(EntryPath, EntryKind)> {
+/// The lines of a listing in their order. A line that is none ends it: the record is ours, and what cannot be read of it
+/// is as good as not recorded.
+pub(super) fn lines(listing: impl BufRead) -> impl Iterator<Item = Recorded> {
+    listing
+        .split(b'\n')
+        .map_while(|line| line.ok().and_then(|line| recorded(&line)))
+}
+
+/// The entries of a listing in their order, as far as it can be read.
+pub(super) fn entries(listing: impl BufRead) -> impl Iterator<Item = (EntryPath, EntryKind)> {
+    lines(listing).map(|line| (line.path, line.kind))
+}
+
+fn recorded(line: &[u8]) -> Option<Recorded> {
     let (escaped, line) = match line.strip_prefix(b"\\") {
         Some(line) => (true, line),
         None => (false, line),
     };
-    let kind = match line.first()? {
-        b'd' => EntryKind::Directory,
-        b'f' => EntryKind::File,
-        b'l' => EntryKind::Symlink,
+    let mut fields = line.splitn(4, |&byte| byte == b' ');
+    let kind = match fields.next()? {
+        b"d" => EntryKind::Directory,
+        b"f" => EntryKind::File,
+        b"l" => EntryKind::Symlink,
         _ => return None,
     };
-    let path = line.windows(2).position(|two| two == b"  ")? + 2;
-    let path = if escaped {
-        unescape(&line[path..])?
-    } else {
-        line[path..].to_vec()
+    let bits = u32::from_str_radix(str::from_utf8(fields.next()?).ok()?, 8).ok()?;
+    let digest = match fields.next()? {
+        b"-" => None,
+        hex => Some(Digest::from_hex(str::from_utf8(hex).ok()?)?),
     };
-    Some((EntryPath::new(&path)?, kind))
+    let path = fields.next()?.strip_prefix(b" ")?;
+    let path = match escaped {
+        true => EntryPath::new(&unescape(path)?)?,
+        false => EntryPath::new(path)?,
+    };
+    let mode = Mode::new(kind, bits, Modes::Keep);
+    Some(Recorded {
+        kind,
+        mode,
+        digest,
+        path,
+    })
 }
 
 fn unescape(text: &[u8]) -> Option<Vec<u8>> {
@@ -109,7 +136,6 @@ fn directory(line: &[u8]) -> Option<Directory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
 
     #[test]
     fn a_listing_is_read_as_it_was_written() {

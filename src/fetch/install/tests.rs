@@ -71,6 +71,17 @@ fn describe(root: &Path) -> Vec<String> {
     found
 }
 
+fn open(path: &Path) -> Result<Target, InstallError> {
+    Target::open(path, Layout::Direct, NonZeroUsize::MIN)
+}
+
+fn make_ready(target: &Target, unpacked: &Unpacked) -> Marker {
+    target.write_directories(unpacked).unwrap();
+    let marker = Marker::of(unpacked.revision, None);
+    target.make_ready(&marker).unwrap();
+    marker
+}
+
 /// A thread that keeps to the modes of files, as it would without the privileges of root, until this is dropped.
 struct Unprivileged(CapabilitySets);
 
@@ -112,7 +123,7 @@ impl Place {
     }
 
     fn open(&self) -> Target {
-        Target::open(&self.path()).unwrap()
+        open(&self.path()).unwrap()
     }
 
     fn stage(&self, target: &Target, things: Things) -> Unpacked {
@@ -146,7 +157,9 @@ impl Place {
     fn leftovers(&self) -> Vec<String> {
         let hidden = fs::read_dir(self.path().join(HIDDEN)).unwrap();
         let names = hidden.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect()
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
     }
 }
 
@@ -160,7 +173,7 @@ fn check(trees: &[Things], expected: &[&str]) {
     let mut found = place.names();
     found.retain(|name| !name.starts_with(REVISION));
     assert_eq!(found, expected);
-    assert_eq!(place.leftovers(), ["installed"]);
+    assert_eq!(place.leftovers(), ["installed", "segments"]);
 }
 
 const OLD: Things = &[
@@ -259,7 +272,7 @@ fn nothing_that_was_not_fetched_is_lost_to_a_file() {
     assert_eq!(error.exit(), Exit::CannotCreate);
     assert!(error.to_string().contains("kind/precious"), "{error}");
     assert_eq!(place.names(), before);
-    assert_eq!(place.leftovers(), ["installed"]);
+    assert_eq!(place.leftovers(), ["installed", "segments"]);
 }
 
 #[test]
@@ -284,9 +297,9 @@ fn an_installation_that_is_interrupted_anywhere_is_finished_by_the_next_run() {
         let target = place.open();
         let unpacked = place.stage(&target, NEW);
         target.place(&mut || Ok(())).unwrap().check().unwrap();
-        target.make_ready(&unpacked).unwrap();
+        let marker = make_ready(&target, &unpacked);
         let mut left = steps;
-        let interrupted = target.roll_forward(&mut || {
+        let interrupted = target.roll_forward(&marker, &mut || {
             if left == 0 {
                 return Err(InstallError::Reserved { name: "killed" });
             }
@@ -305,7 +318,11 @@ fn an_installation_that_is_interrupted_anywhere_is_finished_by_the_next_run() {
         assert!(found.contains(&revision), "after {steps} steps: {found:?}");
         found.retain(|name| *name != revision);
         assert_eq!(found, NEW_AS_INSTALLED, "after {steps} steps");
-        assert_eq!(place.leftovers(), ["installed"], "after {steps} steps");
+        assert_eq!(
+            place.leftovers(),
+            ["installed", "segments"],
+            "after {steps} steps"
+        );
         drop(target);
         if interrupted.is_ok() {
             assert!(steps > 15, "only {steps} steps");
@@ -325,7 +342,7 @@ fn what_was_staged_and_not_ready_is_discarded() {
     drop(target);
     drop(place.open());
     assert_eq!(place.names(), before);
-    assert_eq!(place.leftovers(), ["installed"]);
+    assert_eq!(place.leftovers(), ["installed", "segments"]);
 }
 
 #[test]
@@ -334,18 +351,19 @@ fn what_was_ready_in_another_boot_is_not_trusted() {
     place.install(OLD).unwrap();
     let target = place.open();
     let unpacked = place.stage(&target, NEW);
-    target.make_ready(&unpacked).unwrap();
+    make_ready(&target, &unpacked);
     target.remove(READY).unwrap();
     let marker = Marker {
         revision: unpacked.revision,
         boot: "another".into(),
+        inode: None,
     };
     target.write(READY, &marker.to_text()).unwrap();
     drop(target);
     drop(place.open());
     assert!(!place.path().join(REVISION).exists());
     assert!(place.path().join("a/gone").exists());
-    assert_eq!(place.leftovers(), ["installed"]);
+    assert_eq!(place.leftovers(), ["installed", "segments"]);
 }
 
 #[test]
@@ -354,9 +372,9 @@ fn what_another_boot_left_half_installed_is_removed_by_a_later_tree() {
     place.install(OLD).unwrap();
     let target = place.open();
     let unpacked = place.stage(&target, NEW);
-    target.make_ready(&unpacked).unwrap();
+    let marker = make_ready(&target, &unpacked);
     let mut left = 12;
-    let interrupted = target.roll_forward(&mut || {
+    let interrupted = target.roll_forward(&marker, &mut || {
         left -= 1;
         match left {
             0 => Err(InstallError::Reserved { name: "killed" }),
@@ -368,6 +386,7 @@ fn what_another_boot_left_half_installed_is_removed_by_a_later_tree() {
     let marker = Marker {
         revision: unpacked.revision,
         boot: "another".into(),
+        inode: None,
     };
     target.write(READY, &marker.to_text()).unwrap();
     drop(target);
@@ -398,10 +417,10 @@ fn a_directory_that_vanishes_at_the_end_does_not_hold_up_the_installation() {
     let place = Place::new();
     let target = place.open();
     let unpacked = place.stage(&target, NEW);
-    target.make_ready(&unpacked).unwrap();
+    let marker = make_ready(&target, &unpacked);
     let link = place.path().join("link");
     target
-        .roll_forward(&mut || {
+        .roll_forward(&marker, &mut || {
             drop(fs::remove_dir_all(&link));
             Ok(())
         })
@@ -424,7 +443,7 @@ fn a_hidden_directory_that_is_none_of_ours_is_named() {
         let place = Place::new();
         fs::create_dir(place.path()).unwrap();
         plant(&place.path().join(HIDDEN));
-        let error = Target::open(&place.path()).unwrap_err();
+        let error = open(&place.path()).unwrap_err();
         assert_eq!(error.exit(), Exit::CannotCreate);
         assert!(error.to_string().contains(HIDDEN), "{error}");
     }
@@ -434,7 +453,7 @@ fn a_hidden_directory_that_is_none_of_ours_is_named() {
 fn only_one_process_installs_at_a_time() {
     let place = Place::new();
     let _first = place.open();
-    let error = Target::open(&place.path()).unwrap_err();
+    let error = open(&place.path()).unwrap_err();
     assert_eq!(error.exit(), Exit::Busy);
 }
 
@@ -445,7 +464,7 @@ fn what_cannot_be_a_target_is_named() {
     let file = place.directory.path().join("file");
     fs::write(&file, "").unwrap();
     for path in [missing, file] {
-        let error = Target::open(&path).unwrap_err();
+        let error = open(&path).unwrap_err();
         assert_eq!(error.exit(), Exit::CannotCreate);
         assert!(
             error.to_string().contains(path.to_str().unwrap()),
