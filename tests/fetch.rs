@@ -120,7 +120,11 @@ impl Place {
         if let Ok(hidden) = fs::read_dir(self.target().join(".code-fetch")) {
             for name in hidden.map(|entry| entry.unwrap().file_name()) {
                 let records = ["installed", "segments", "stamps"];
-                assert!(records.contains(&name.to_str().unwrap()), "{name:?}");
+                assert!(
+                    records.contains(&name.to_str().unwrap()),
+                    "{}",
+                    name.display()
+                );
             }
         }
     }

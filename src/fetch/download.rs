@@ -128,7 +128,7 @@ impl<'a> Download<'a> {
                 self.outdated = true;
                 return Err(AttemptError::Replaced);
             }
-            Err(error) => return Err(self.judge(error).await),
+            Err(error) => return Err(self.judge(error)),
             Ok(trailer) => trailer,
         };
         let session = self.session.as_ref().expect("begun above");
@@ -144,17 +144,15 @@ impl<'a> Download<'a> {
         verify(&descriptor, content, trailer.as_ref())
     }
 
-    /// What an error in the midst of a download is, and that the session may be at its end.
-    async fn judge(&mut self, error: AttemptError) -> AttemptError {
-        if !matches!(error, AttemptError::Unpack(_)) {
-            return error;
+    /// What an error in the midst of a download is. Where unpacking failed, its thread is at its end.
+    fn judge(&mut self, error: AttemptError) -> AttemptError {
+        match self
+            .session
+            .take_if(|_| matches!(error, AttemptError::Unpack(_)))
+        {
+            Some(session) => self.doubt(error, session.plan().is_whole()),
+            None => error,
         }
-        let Some(session) = self.session.take() else {
-            return error;
-        };
-        let is_whole = session.plan().is_whole();
-        session.abandon().await;
-        self.doubt(error, is_whole)
     }
 
     /// Where a part of the tree was taken from the target, that may be what is wrong: the next attempt takes nothing.

@@ -72,18 +72,14 @@ impl Plan {
                 // What is held is read in its order, once.
                 group.start >= behind && is_kept(&wanted[at..], held, group)
             });
-            let length = match group {
-                Some(group) => {
-                    behind = group.end;
-                    plan.keep(at, group);
-                    group.len()
-                }
-                None => {
-                    plan.unpack(at);
-                    1
-                }
-            };
-            at += length;
+            if let Some(group) = group {
+                behind = group.end;
+                plan.keep(at, group);
+                at += group.len();
+            } else {
+                plan.unpack(at);
+                at += 1;
+            }
         }
         plan.copy(wanted, held);
         plan

@@ -286,6 +286,9 @@ impl Work {
     }
 }
 
+/// An entry that is held, with its path.
+type Named = (EntryPath, unpack::Held);
+
 /// What is held, as it is gone through.
 struct Kept<'a> {
     held: &'a Held,
@@ -310,10 +313,7 @@ impl<'a> Kept<'a> {
     }
 
     /// The entries that begin in these segments; `None` in the place of one that cannot be read any more.
-    fn entries(
-        &mut self,
-        segments: &Range<usize>,
-    ) -> impl Iterator<Item = Option<(EntryPath, unpack::Held)>> {
+    fn entries(&mut self, segments: &Range<usize>) -> impl Iterator<Item = Option<Named>> {
         let count = |segments: &[super::plan::HeldSegment]| -> u64 {
             segments.iter().map(|segment| segment.entries).sum()
         };
@@ -354,13 +354,16 @@ enum Job {
     },
 }
 
+/// A segment's run of the tar, and its sum.
+type Made = (Vec<u8>, Crc);
+
 /// The tar, inflated by several threads as segments come.
 struct Tar {
     segments: mpsc::Receiver<Compressed>,
     /// Those of the run that are not yet in work, the last one first.
     sources: Vec<Source>,
     /// Each job with memory for what it makes.
-    making: Ordered<(Job, Vec<u8>), io::Result<(Vec<u8>, Crc)>>,
+    making: Ordered<(Job, Vec<u8>), io::Result<Made>>,
     in_work: usize,
     current: Vec<u8>,
     /// How much of it was read.
@@ -465,7 +468,7 @@ impl Read for Tar {
     }
 }
 
-fn make(job: Job, spare: Vec<u8>) -> io::Result<(Vec<u8>, Crc)> {
+fn make(job: Job, spare: Vec<u8>) -> io::Result<Made> {
     let raw = match job {
         Job::Inflate(segment) => inflate(&segment.bytes, segment.raw_length, spare)
             .map_err(|error: InflateError| io::Error::new(io::ErrorKind::InvalidData, error))?,

@@ -70,11 +70,11 @@ pub(super) fn for_each(
         passed(content..content + entry.size());
     }
     if end == End::Open {
-        return match gauge.ended.get() {
-            true => Ok(()),
-            false => Err(UnpackError::Malformed(io::Error::other(
-                "it ends before its end",
-            ))),
+        return if gauge.ended.get() {
+            Ok(())
+        } else {
+            let what = "it ends before its end";
+            Err(UnpackError::Malformed(io::Error::other(what)))
         };
     }
     // The library stops at the first of two blocks of zeros, but also where the bytes just end.

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::member::Head;
-use super::write::{Content, Writer};
+use super::write::{Content, Place, Writer};
 use super::{Directory, Held, Keeping, Left, Limits, UnpackError, Unpacked};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, EntryPath, Mode, Modes, Timestamp};
@@ -64,7 +64,11 @@ impl Stage {
         workers: NonZeroUsize,
         keeping: Keeping,
     ) -> Result<Self, UnpackError> {
-        let writer = Writer::new(Arc::clone(&into), workers, keeping.clone());
+        let place = Place {
+            into: Arc::clone(&into),
+            keeping: keeping.clone(),
+        };
+        let writer = Writer::new(place, workers);
         Ok(Self {
             into,
             limits,
@@ -101,13 +105,13 @@ impl Stage {
         &mut self,
         head: Head,
         size: u64,
-        held: Option<Digest>,
+        found: Option<Digest>,
         content: &mut dyn Read,
     ) -> Result<(), UnpackError> {
         self.require_place(&head.path)?;
         self.count_bytes(size, &head.path)?;
         let (path, mode, mtime) = (head.path.clone(), head.mode, head.mtime);
-        let content = self.writer.file(head, size, held, content)?;
+        let content = self.writer.file(head, size, found, content)?;
         self.add_file(path, (mode, mtime), content, size);
         Ok(())
     }

@@ -44,9 +44,9 @@ pub(super) struct Content {
 
 /// Where files are written, and what becomes of those that need not be.
 #[derive(Clone)]
-struct Place {
-    into: Arc<Root>,
-    keeping: Keeping,
+pub(super) struct Place {
+    pub(super) into: Arc<Root>,
+    pub(super) keeping: Keeping,
 }
 
 /// What is to be written.
@@ -54,7 +54,7 @@ struct Pending {
     head: Head,
     length: usize,
     /// A file with this content lies there under the same name.
-    held: Option<Digest>,
+    found: Option<Digest>,
 }
 
 /// Files that follow each other, and their contents likewise.
@@ -74,12 +74,7 @@ struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(
-        into: Arc<Root>,
-        workers: NonZeroUsize,
-        keeping: Keeping,
-    ) -> io::Result<Self> {
-        let place = Place { into, keeping };
+    pub(super) fn new(place: Place, workers: NonZeroUsize) -> io::Result<Self> {
         let theirs = place.clone();
         Ok(Self {
             place,
@@ -95,7 +90,7 @@ impl Writer {
         &mut self,
         head: Head,
         size: u64,
-        held: Option<Digest>,
+        found: Option<Digest>,
         content: &mut dyn Read,
     ) -> Result<usize, UnpackError> {
         let number = self.contents.len();
@@ -105,12 +100,16 @@ impl Writer {
         });
         match usize::try_from(size) {
             Ok(length) if size <= SMALL => {
-                let file = Pending { head, length, held };
+                let file = Pending {
+                    head,
+                    length,
+                    found,
+                };
                 self.gather(file, number, content)?;
             }
             _ => {
                 self.give_batch()?;
-                self.contents[number] = self.place.write_through(&head, size, held, content)?;
+                self.contents[number] = self.place.write_through(&head, size, found, content)?;
             }
         }
         Ok(number)
@@ -215,11 +214,16 @@ impl Place {
     fn write_batch(&self, batch: Batch) -> Result<Written, UnpackError> {
         let mut contents = Vec::with_capacity(batch.files.len());
         let mut rest = &batch.contents[..];
-        for Pending { head, length, held } in &batch.files {
+        for Pending {
+            head,
+            length,
+            found,
+        } in &batch.files
+        {
             let (content, behind) = rest.split_at(*length);
             rest = behind;
             let digest = Digest::of(content);
-            let is_kept = *held == Some(digest);
+            let is_kept = *found == Some(digest);
             if is_kept {
                 self.keep(&head.path)?;
             } else {
@@ -245,7 +249,7 @@ impl Place {
         &self,
         head: &Head,
         size: u64,
-        held: Option<Digest>,
+        found: Option<Digest>,
         content: &mut dyn Read,
     ) -> Result<Content, UnpackError> {
         let failed = |error| UnpackError::write(&head.path, error);
@@ -259,7 +263,7 @@ impl Place {
         }
         let (out, digest, _) = out.finish();
         stamp(&out, head)?;
-        let is_kept = held == Some(digest);
+        let is_kept = found == Some(digest);
         if is_kept {
             self.into.remove_file(&head.path).map_err(failed)?;
             self.keep(&head.path)?;
@@ -274,8 +278,8 @@ impl Place {
         match &self.keeping {
             Keeping::InPlace => Ok(()),
             Keeping::Linked(from) => {
-                let (mut there, mut here) = (Near::default(), Near::default());
-                from.link(&mut there, path, (&self.into, &mut here))
+                let [mut old, mut new] = [Near::default(), Near::default()];
+                from.link(&mut old, path, (&self.into, &mut new))
                     .map_err(|error| UnpackError::write(path, error))
             }
         }

@@ -101,10 +101,7 @@ fn archive(artifact: &Artifact, request: &Request) -> Answer {
     let end = last.parse().map_or(size, |last: usize| last + 1);
     Answer::status(206)
         .with("ETag", tag)
-        .with(
-            "Content-Range",
-            format!("bytes {first}-{}/{size}", end - 1),
-        )
+        .with("Content-Range", format!("bytes {first}-{}/{size}", end - 1))
         .body(artifact.archive[first..end].to_vec())
 }
 

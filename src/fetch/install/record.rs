@@ -49,9 +49,10 @@ fn recorded(line: &[u8]) -> Option<Recorded> {
         hex => Some(Digest::from_hex(str::from_utf8(hex).ok()?)?),
     };
     let path = fields.next()?.strip_prefix(b" ")?;
-    let path = match escaped {
-        true => EntryPath::new(&unescape(path)?)?,
-        false => EntryPath::new(path)?,
+    let path = if escaped {
+        EntryPath::new(&unescape(path)?)?
+    } else {
+        EntryPath::new(path)?
     };
     let mode = Mode::new(kind, bits, Modes::Keep);
     Some(Recorded {

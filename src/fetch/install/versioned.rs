@@ -155,5 +155,5 @@ fn kept(revision: Revision, before: &str, keep: NonZeroUsize) -> String {
     let new = revision.digest().hex();
     let old = before.lines().filter(|&old| old != new);
     let kept = std::iter::once(&*new).chain(old).take(keep.get());
-    kept.map(|hex| format!("{hex}\n")).collect()
+    kept.flat_map(|hex| [hex, "\n"]).collect()
 }
