@@ -5,9 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
 
 use super::{Kind, Near, Root};
 use crate::entry::{EntryKind, EntryPath, Timestamp};
+
+const DIRECTORY: Kind = Kind::Entry(EntryKind::Directory);
 
 /// What becomes of something that already has the new name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,18 +166,31 @@ impl Root {
 
     fn try_remove_tree(&self, path: &EntryPath) -> io::Result<()> {
         let status = self.status(Some(path))?;
-        if status.kind != Kind::Entry(EntryKind::Directory) {
+        if status.kind != DIRECTORY {
             return self.remove_file(path);
         }
         if status.mode & 0o700 != 0o700 {
             self.set_dir_mode(path, 0o700)?;
         }
-        for (name, _) in self.list(Some(path))? {
-            if let Some(child) = EntryPath::child(Some(path), &name) {
+        self.empty(path)?;
+        self.remove_dir(path)
+    }
+
+    /// Removes all that lies in a directory.
+    fn empty(&self, path: &EntryPath) -> io::Result<()> {
+        let names = self.list(Some(path))?;
+        let directory = self.open_at(path, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+        for (name, status) in names {
+            if status.kind != DIRECTORY {
+                match rustix::fs::unlinkat(&directory, &*name, AtFlags::empty()) {
+                    Err(error) if error != Errno::NOENT => return Err(error.into()),
+                    _ => {}
+                }
+            } else if let Some(child) = EntryPath::child(Some(path), &name) {
                 self.remove_tree(&child)?;
             }
         }
-        self.remove_dir(path)
+        Ok(())
     }
 }
 

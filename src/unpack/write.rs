@@ -51,6 +51,7 @@ pub(super) struct Place {
 
 /// What is to be written.
 struct Pending {
+    number: usize,
     head: Head,
     length: usize,
     /// A file with this content lies there under the same name.
@@ -60,15 +61,13 @@ struct Pending {
 /// Files that follow each other, and their contents likewise.
 #[derive(Default)]
 struct Batch {
-    first: usize,
     files: Vec<Pending>,
     contents: Vec<u8>,
 }
 
-/// What became of a batch, from this number on.
+/// What became of a batch, by the files' numbers.
 struct Written {
-    first: usize,
-    contents: Vec<Content>,
+    contents: Vec<(usize, Content)>,
     /// The memory of its contents, to be filled again.
     spare: Vec<u8>,
 }
@@ -101,11 +100,12 @@ impl Writer {
         match usize::try_from(size) {
             Ok(length) if size <= SMALL => {
                 let file = Pending {
+                    number,
                     head,
                     length,
                     found,
                 };
-                self.gather(file, number, content)?;
+                self.gather(file, content)?;
             }
             _ => {
                 self.give_batch()?;
@@ -152,16 +152,8 @@ impl Writer {
         Ok(self.contents)
     }
 
-    fn gather(
-        &mut self,
-        file: Pending,
-        number: usize,
-        content: &mut dyn Read,
-    ) -> Result<(), UnpackError> {
+    fn gather(&mut self, file: Pending, content: &mut dyn Read) -> Result<(), UnpackError> {
         let batch = &mut self.batch;
-        if batch.files.is_empty() {
-            batch.first = number;
-        }
         let start = batch.contents.len();
         batch.contents.resize(start + file.length, 0);
         content
@@ -197,7 +189,6 @@ impl Writer {
             return Ok(false);
         };
         let Written {
-            first,
             contents,
             mut spare,
         } = written?;
@@ -205,7 +196,9 @@ impl Writer {
             spare.clear();
             self.batch.contents = spare;
         }
-        self.contents[first..first + contents.len()].copy_from_slice(&contents);
+        for (number, content) in contents {
+            self.contents[number] = content;
+        }
         Ok(true)
     }
 }
@@ -214,13 +207,9 @@ impl Place {
     fn write_batch(&self, batch: Batch) -> Result<Written, UnpackError> {
         let mut contents = Vec::with_capacity(batch.files.len());
         let mut rest = &batch.contents[..];
-        for Pending {
-            head,
-            length,
-            found,
-        } in &batch.files
-        {
-            let (content, behind) = rest.split_at(*length);
+        for file in &batch.files {
+            let Pending { head, found, .. } = file;
+            let (content, behind) = rest.split_at(file.length);
             rest = behind;
             let digest = Digest::of(content);
             let is_kept = *found == Some(digest);
@@ -232,13 +221,13 @@ impl Place {
                     .map_err(|error| UnpackError::write(&head.path, error))?;
                 stamp(&out, head)?;
             }
-            contents.push(Content {
+            let content = Content {
                 digest: Some(digest),
                 is_kept,
-            });
+            };
+            contents.push((file.number, content));
         }
         Ok(Written {
-            first: batch.first,
             contents,
             spare: batch.contents,
         })

@@ -47,8 +47,33 @@ pub fn sample(flavour: u8) -> Tree {
     ]
 }
 
-/// The artifact of a tree.
+/// The artifact of a tree, cut without regard to its entries.
 pub fn artifact(tree: &Tree) -> Artifact {
+    cut(tree, seal)
+}
+
+/// The artifact of a tree, cut behind each file of these names and at each 64 KiB of a file.
+pub fn neat(tree: &Tree, behind: impl Fn(&str) -> bool) -> Artifact {
+    const PIECE: u64 = 64 << 10;
+    cut(tree, |tar| {
+        let mut cuts = Vec::new();
+        for entry in tar::Archive::new(tar).entries().unwrap() {
+            let entry = entry.unwrap();
+            let start = entry.raw_file_position();
+            let pieces = (1..entry.size().div_ceil(PIECE)).map(|piece| start + piece * PIECE);
+            cuts.extend(pieces);
+            if behind(entry.path().unwrap().to_str().unwrap()) {
+                cuts.push(start + entry.size().next_multiple_of(512));
+            }
+        }
+        let ends = cuts.iter().map(|&cut| usize::try_from(cut).unwrap());
+        let ends: Vec<_> = ends.chain([tar.len()]).collect();
+        let starts = std::iter::once(&0).chain(&ends);
+        seal_runs(starts.zip(&ends).map(|(&start, &end)| &tar[start..end]))
+    })
+}
+
+fn cut(tree: &Tree, seal: impl FnOnce(&[u8]) -> Artifact) -> Artifact {
     let mut tar = Builder::new(Vec::new());
     let mut lines = Vec::new();
     for (name, thing) in tree {
@@ -87,9 +112,15 @@ pub fn artifact(tree: &Tree) -> Artifact {
 
 /// Any bytes as an archive, in segments of 64 KiB; its descriptor allows many entries and has a revision of nothing.
 pub fn seal(tar: &[u8]) -> Artifact {
+    seal_runs(tar.chunks(64 << 10))
+}
+
+fn seal_runs<'a>(runs: impl Iterator<Item = &'a [u8]>) -> Artifact {
+    let mut crc = Crc::new();
     let mut archive = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let mut segments = Vec::new();
-    for raw in tar.chunks(64 << 10) {
+    for raw in runs {
+        crc.update(raw);
         let mut compressed = Vec::with_capacity(raw.len() * 2 + 1024);
         Compress::new(Compression::default(), false)
             .compress_vec(raw, &mut compressed, FlushCompress::Full)
@@ -102,11 +133,9 @@ pub fn seal(tar: &[u8]) -> Artifact {
         });
         archive.extend(compressed);
     }
-    let mut crc = Crc::new();
-    crc.update(tar);
     archive.extend([3, 0]);
     archive.extend(crc.sum().to_le_bytes());
-    archive.extend(u32::try_from(tar.len()).unwrap().to_le_bytes());
+    archive.extend(crc.amount().to_le_bytes());
     let end = segments.last().map_or(10, |last| last.offset + last.length);
     assert_eq!(archive.len() as u64, end + ARCHIVE_TRAILER);
     let descriptor = Descriptor {
@@ -114,7 +143,7 @@ pub fn seal(tar: &[u8]) -> Artifact {
         revision: Revision::of_listing(Digest::of(b"")),
         digest: Digest::of(&archive),
         size: archive.len() as u64,
-        uncompressed_size: tar.len() as u64,
+        uncompressed_size: segments.iter().map(|one: &Segment| one.raw_length).sum(),
         entries: 1000,
         files: 1000,
         created_at: SystemTime::UNIX_EPOCH,

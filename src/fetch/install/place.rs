@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::record::read_directories;
 use super::{DIRECTORIES, HIDDEN, INSTALLED, InstallError, LISTING, REVISION, Target, own};
 use crate::entry::{EntryKind, EntryPath, Timestamp};
-use crate::root::{Existing, Kind, Root, Status};
+use crate::root::{Existing, Kind, Near, Root, Status};
 use crate::unpack::Directory;
 
 const DIRECTORY: Kind = Kind::Entry(EntryKind::Directory);
@@ -203,10 +203,11 @@ impl<'a> Placement<'a> {
     pub(super) fn close_directories(&mut self) -> Result<(), InstallError> {
         let record = self.target.read(DIRECTORIES)?.unwrap_or_default();
         let directories = read_directories(&record).unwrap_or_default();
+        let mut near = Near::default();
         for Directory { path, mode, mtime } in directories.into_iter().rev() {
             let failed = InstallError::io("set the mode and time of", &path);
             (self.step)()?;
-            match self.close(&path, mode, mtime) {
+            match self.close(&mut near, &path, mode, mtime) {
                 Err(error) if !is_somebody_elses(&error) => return Err(failed(error)),
                 _ => {}
             }
@@ -214,8 +215,14 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    fn close(&self, path: &EntryPath, mode: u32, mtime: Option<Timestamp>) -> io::Result<()> {
-        let found = self.root.status(Some(path))?;
+    fn close(
+        &self,
+        near: &mut Near,
+        path: &EntryPath,
+        mode: u32,
+        mtime: Option<Timestamp>,
+    ) -> io::Result<()> {
+        let found = self.root.status_near(near, path)?;
         if found.mode & 0o777 != mode {
             // What the file system itself gave, it keeps.
             self.root.set_dir_mode(path, found.mode & 0o7000 | mode)?;

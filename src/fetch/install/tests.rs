@@ -481,3 +481,52 @@ fn a_target_without_a_tree_is_left_as_it_was() {
     target.clear().unwrap();
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
+
+/// What somebody sees who follows the link.
+fn current(place: &Place) -> Vec<String> {
+    describe(&place.path().join("current"))
+}
+
+#[test]
+fn a_change_of_revisions_that_is_interrupted_anywhere_is_finished_by_the_next_run() {
+    let open =
+        |place: &Place| Target::open(&place.path(), Layout::Versioned, NonZeroUsize::MIN).unwrap();
+    let mut steps = 0;
+    loop {
+        let place = Place::new();
+        let target = open(&place);
+        let unpacked = place.stage(&target, OLD);
+        target.install(&unpacked).unwrap();
+        let old = current(&place);
+        let unpacked = place.stage(&target, NEW);
+        let inode = target.prepare_revision(unpacked.revision).unwrap();
+        let marker = Marker::of(unpacked.revision, Some(inode));
+        target.make_ready(&marker).unwrap();
+        let mut left = steps;
+        let interrupted = target.roll_forward(&marker, &mut || {
+            if left == 0 {
+                return Err(InstallError::Reserved { name: "killed" });
+            }
+            left -= 1;
+            Ok(())
+        });
+        let meanwhile = current(&place);
+        target.clear().unwrap();
+        drop(target);
+        drop(open(&place));
+        let found = current(&place);
+        assert!(meanwhile == old || meanwhile == found, "{steps}");
+        assert_ne!(found, old, "{steps}");
+        let told = fs::read_to_string(place.path().join(REVISION)).unwrap();
+        assert_eq!(told, format!("{}\n", unpacked.revision));
+        let revisions = fs::read_dir(place.path().join("revisions")).unwrap();
+        assert_eq!(revisions.count(), 1, "{steps}");
+        let records = ["installed", "revisions", "segments"];
+        assert_eq!(place.leftovers(), records, "{steps}");
+        if interrupted.is_ok() {
+            assert!(steps > 8, "only {steps} steps");
+            return;
+        }
+        steps += 1;
+    }
+}

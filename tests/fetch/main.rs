@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod delta;
+#[path = "../support/mod.rs"]
 mod support;
+mod versioned;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -86,16 +89,7 @@ impl Place {
 
     #[track_caller]
     fn assert_holds(&self, tree: &Tree) {
-        let mut expected: Vec<String> = tree
-            .iter()
-            .map(|(name, thing)| match thing {
-                Thing::Directory => format!("{name} 40755"),
-                Thing::File(content) => format!("{name} 100644 {}", Digest::of(content)),
-                Thing::Link(target) => format!("{name} 120777 {target}"),
-            })
-            .collect();
-        expected.sort();
-        assert_eq!(describe(&self.target()), expected);
+        assert_eq!(describe(&self.target()), expected(tree));
         let revision = artifact(tree).descriptor.revision;
         let text = fs::read_to_string(self.target().join(".code-revision")).unwrap();
         assert_eq!(text, format!("{revision}\n"));
@@ -119,7 +113,7 @@ impl Place {
         }
         if let Ok(hidden) = fs::read_dir(self.target().join(".code-fetch")) {
             for name in hidden.map(|entry| entry.unwrap().file_name()) {
-                let records = ["installed", "segments", "stamps"];
+                let records = ["installed", "revisions", "segments", "stamps"];
                 assert!(
                     records.contains(&name.to_str().unwrap()),
                     "{}",
@@ -128,6 +122,20 @@ impl Place {
             }
         }
     }
+}
+
+/// What [`describe`] tells of a tree.
+fn expected(tree: &Tree) -> Vec<String> {
+    let mut expected: Vec<String> = tree
+        .iter()
+        .map(|(name, thing)| match thing {
+            Thing::Directory => format!("{name} 40755"),
+            Thing::File(content) => format!("{name} 100644 {}", Digest::of(content)),
+            Thing::Link(target) => format!("{name} 120777 {target}"),
+        })
+        .collect();
+    expected.sort();
+    expected
 }
 
 /// All names but our own, with modes and contents.
