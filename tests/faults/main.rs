@@ -1,0 +1,25 @@
+//! Whatever happens on the way, and whenever it is killed: a target holds one whole tree, the old one or a new one.
+//!
+//! Trees of several segments are sealed by the code that does so in production and served by this package's own server.
+//! What goes wrong is decided by a seed. A run that fails names its seed, and
+//!
+//! ```text
+//! FAULTS_SEED=17 cargo test --test faults -- --nocapture     # makes that run alone, and tells what was done to it
+//! FAULTS_RUNS=1000 cargo test --test faults                  # makes so many runs behind the proxy
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod client;
+mod fault;
+
+mod origin;
+mod proxied;
+mod proxy;
+mod target;
+mod trees;
+
+use code_server::config::fetch::Layout;
+
+/// The layouts for which all of this holds.
+const LAYOUTS: &[Layout] = &[Layout::Direct];
