@@ -30,7 +30,7 @@ pub(crate) fn config(sources: &[SocketAddr], target: &Path, layout: Layout) -> F
         layout,
         keep: NonZeroUsize::new(KEEP).unwrap(),
         umask: None,
-        deadline: Some(Duration::from_secs(60)),
+        deadline: Some(Duration::from_mins(1)),
         connect_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_secs(10),
         max_size: None,

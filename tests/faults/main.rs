@@ -9,9 +9,14 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how often each end came about is what these tests tell"
+)]
 
 mod client;
 mod fault;
+mod killed;
 
 mod origin;
 mod proxied;

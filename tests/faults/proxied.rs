@@ -54,7 +54,7 @@ impl Plan {
         let tempers = (0..sources).map(&mut temper).collect();
         let millis = match random.u8(..10) {
             0 => random.u64(1..400),
-            _ => 5000,
+            _ => 10_000,
         };
         let pinned = (random.u8(..8) == 0).then(|| random.usize(..2));
         Self {
@@ -62,7 +62,11 @@ impl Plan {
             begins_with_old: random.u8(..3) > 0,
             pinned,
             tempers,
-            deadline: Duration::from_millis(millis.min(if pinned.is_some() { 1500 } else { 5000 })),
+            deadline: Duration::from_millis(millis.min(if pinned.is_some() {
+                1500
+            } else {
+                10_000
+            })),
         }
     }
 }

@@ -126,12 +126,15 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// The lines that only one of two has.
 fn difference(expected: &str, found: &str) -> Option<String> {
-    let only = |sign: char, these: &str, those: &str| -> String {
-        these
+    let only = |these: &str, those: &str| -> Vec<String> {
+        let lines = these
             .lines()
-            .filter(|line| !those.lines().any(|other| other == *line))
-            .map(|line| format!("{sign} {line}\n"))
-            .collect()
+            .filter(|line| !those.lines().any(|other| other == *line));
+        lines.map(Into::into).collect()
     };
-    (expected != found).then(|| only('-', expected, found) + &only('+', found, expected))
+    let told = || {
+        let (missing, extra) = (only(expected, found), only(found, expected));
+        format!("missing: {missing:#?}, instead: {extra:#?}")
+    };
+    (expected != found).then(told)
 }

@@ -203,13 +203,14 @@ pub(crate) fn describe(root: &Path) -> String {
         let path = root.join(&name);
         let found = fs::symlink_metadata(&path).unwrap();
         let content = if found.is_symlink() {
-            format!("{:?}", fs::read_link(&path).unwrap())
+            fs::read_link(&path).unwrap().display().to_string()
         } else if found.is_file() {
             Digest::of(&fs::read(&path).unwrap()).to_string()
         } else {
             String::new()
         };
-        format!("{name:?} {:o} {} {content}\n", found.mode(), found.mtime())
+        let name = name.display().to_string().escape_default().to_string();
+        format!("{name} {:o} {} {content}\n", found.mode(), found.mtime())
     };
     let mut lines: Vec<String> = names(root).into_iter().map(line).collect();
     lines.sort();
