@@ -13,11 +13,11 @@ use code_server::config::fetch::Layout;
 use fastrand::Rng;
 use tokio::runtime;
 
-use crate::LAYOUTS;
 use crate::client::{config, fetch};
 use crate::origin::Origin;
 use crate::target::{Holding, Target};
 use crate::trees::Trees;
+use crate::{LAYOUTS, scratch};
 
 /// How often it is killed, all layouts and lanes together.
 const KILLS: u32 = 200;
@@ -86,7 +86,8 @@ impl Lane<'_> {
         }
     }
 
-    fn measure(&self, one: usize) -> Usual {
+    /// Lets a run finish.
+    fn complete(&self, one: usize) -> Usual {
         let begun = Instant::now();
         let mut child = self.start(one);
         self.wait_until_ready(&mut child);
@@ -145,9 +146,8 @@ impl Lane<'_> {
     /// Kills so many runs, each of which has something to change.
     fn run(&self, kills: u32, old: SocketAddr, random: &mut Rng) -> BTreeMap<Phase, usize> {
         self.fetch(old);
-        let usual = [0, 1, 0].map(|one| self.measure(one));
-        let [whole, change] = [|one: &Usual| one.whole, |one: &Usual| one.change]
-            .map(|time| usual.iter().map(time).max().unwrap());
+        self.complete(1);
+        let mut usual = self.complete(0);
         let names = [0, 1].map(|one: usize| self.target.trees.new[one].name);
         let mut phases = BTreeMap::new();
         let mut current = 0;
@@ -156,9 +156,9 @@ impl Lane<'_> {
             let part = (f64::from(index) + random.f64()) / f64::from(kills) * 1.1;
             let moment = match index % 10 {
                 // Otherwise it would hardly ever be so early.
-                1 => Moment::AfterStart(whole.mul_f64(random.f64() / 20.0)),
-                0 | 4 | 7 => Moment::AfterReady(change.mul_f64(part)),
-                _ => Moment::AfterStart(whole.mul_f64(part)),
+                1 => Moment::AfterStart(usual.whole.mul_f64(random.f64() / 20.0)),
+                0 | 4 | 7 => Moment::AfterReady(usual.change.mul_f64(part)),
+                _ => Moment::AfterStart(usual.whole.mul_f64(part)),
             };
             let next = 1 - current;
             self.kill(next, moment);
@@ -174,7 +174,10 @@ impl Lane<'_> {
                 // What was being installed is not wanted any more.
                 current = 1 - current;
             }
-            self.fetch(self.sources[current]);
+            let completed = self.complete(current);
+            if current == next && phase < Phase::Changing {
+                usual = completed;
+            }
             let context = format!("after {moment:?}, which left {phase:?}");
             assert_eq!(
                 self.target.holding(),
@@ -211,7 +214,7 @@ fn who_is_killed_at_any_moment_leaves_a_whole_tree_or_what_the_next_one_makes_wh
             for lane in 0..LANES {
                 let (phases, trees, old) = (&phases, &trees, old.address);
                 scope.spawn(move || {
-                    let place = tempfile::tempdir().unwrap();
+                    let place = scratch();
                     let target = Target {
                         path: place.path().join("target"),
                         layout,

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! FAULTS_SEED=17 cargo test --test faults -- --nocapture     # makes that run alone, and tells what was done to it
-//! FAULTS_RUNS=1000 cargo test --test faults                  # makes so many runs behind the proxy
+//! FAULTS_RUNS=9000 cargo test --test faults                  # makes so many runs behind the proxy
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -24,7 +24,21 @@ mod proxy;
 mod target;
 mod trees;
 
+use std::path::Path;
+
 use code_server::config::fetch::Layout;
+use tempfile::TempDir;
 
 /// The layouts for which all of this holds.
 const LAYOUTS: &[Layout] = &[Layout::Direct];
+
+/// A directory for one run. In memory if there is a place for that: a thousand trees take a disk minutes to write, and none
+/// of this is about disks.
+fn scratch() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}

@@ -14,16 +14,16 @@ use code_server::fetch::{FetchError, Summary};
 use fastrand::Rng;
 use tokio::runtime;
 
-use crate::LAYOUTS;
 use crate::client::{config, fetch};
 use crate::fault::{Asked, Fault, all};
 use crate::origin::Origin;
 use crate::proxy::{Origins, Proxy, Temper};
 use crate::target::{Holding, Target};
 use crate::trees::Trees;
+use crate::{LAYOUTS, scratch};
 
 /// How many runs are made, unless the environment says otherwise.
-const RUNS: u64 = 300;
+const RUNS: u64 = 1000;
 /// So many at once: most of the time each of them waits.
 const LANES: usize = 16;
 /// Many times what an answer takes on this machine, and short enough to wait for it a thousand times.
@@ -80,7 +80,7 @@ struct Ran {
 
 async fn make(seed: u64, origins: &Origins<'_>, old: &Origin) -> Result<Ran, String> {
     let plan = Plan::of(seed);
-    let place = tempfile::tempdir().unwrap();
+    let place = scratch();
     let target = Target {
         path: place.path().join("target"),
         layout: plan.layout,

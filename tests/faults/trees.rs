@@ -14,6 +14,8 @@ use code_server::entry::Modes;
 use code_server::publication::build::{Source, build};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
+use crate::scratch;
+
 /// The time of every entry.
 const TIME: i64 = 1_700_000_000;
 
@@ -59,7 +61,7 @@ impl Trees {
 
 impl Tree {
     fn make(name: &'static str, flavour: u64, small: usize, large: bool) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = scratch();
         fill(root.path(), flavour, small);
         if large {
             fill_large(root.path(), flavour);
