@@ -260,12 +260,17 @@ async fn install(
             revision,
             entries,
             files,
-        } => Ok(Installed {
-            revision,
-            entries,
-            files,
-            is_new: false,
-        }),
+        } => {
+            // Of another tree, which was served before, a part may be staged.
+            let target = Arc::clone(target);
+            blocking(tasks, move || target.clear()).await?;
+            Ok(Installed {
+                revision,
+                entries,
+                files,
+                is_new: false,
+            })
+        }
         Verified::Staged(unpacked) => {
             progress.enter(Phase::Install);
             let target = Arc::clone(target);
