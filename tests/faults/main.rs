@@ -25,12 +25,19 @@ mod target;
 mod trees;
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use code_server::config::fetch::Layout;
 use tempfile::TempDir;
 
 /// The layouts for which all of this holds.
-const LAYOUTS: &[Layout] = &[Layout::Direct];
+const LAYOUTS: &[Layout] = &[Layout::Direct, Layout::Versioned];
+
+/// Lets one test run at a time: a process that one of them starts holds, for a moment, the locks that another one has taken.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A directory for one run. In memory if there is a place for that: a thousand trees take a disk minutes to write, and none
 /// of this is about disks.

@@ -20,7 +20,7 @@ use crate::origin::Origin;
 use crate::proxy::{Origins, Proxy, Temper};
 use crate::target::{Holding, Target};
 use crate::trees::Trees;
-use crate::{LAYOUTS, scratch};
+use crate::{LAYOUTS, alone, scratch};
 
 /// How many runs are made, unless the environment says otherwise.
 const RUNS: u64 = 1000;
@@ -214,6 +214,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn whatever_happens_on_the_way_the_target_holds_one_whole_tree() {
+    let _alone = alone();
     let begun = Instant::now();
     let trees = Trees::make(25, true);
     let origins = Origins {

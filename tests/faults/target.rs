@@ -9,7 +9,7 @@ use crate::client::KEEP;
 use crate::trees::{Tree, Trees, describe};
 
 /// What an installation keeps for the next one.
-const RECORDS: [&str; 3] = ["installed", "segments", "stamps"];
+const RECORDS: [&str; 4] = ["installed", "segments", "stamps", "revisions"];
 
 /// A directory that is to hold a tree.
 pub(crate) struct Target<'a> {
