@@ -16,6 +16,7 @@
 
 mod client;
 mod fault;
+mod flips;
 mod killed;
 
 mod origin;

@@ -1,6 +1,7 @@
 //! Trees that have most in common, and their archives.
 
 use std::fs::{self, Permissions};
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -166,7 +167,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// Gives everything beneath a directory the same time.
 fn settle(root: &Path) {
-    for name in names(root) {
+    for name in names(root).unwrap() {
         let time = Timespec {
             tv_sec: TIME,
             tv_nsec: 0,
@@ -180,23 +181,24 @@ fn settle(root: &Path) {
 }
 
 /// Every name beneath a directory, those in a directory before its own; none of our own at the top.
-fn names(root: &Path) -> Vec<PathBuf> {
-    fn walk(root: &Path, beneath: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(root.join(beneath)).unwrap() {
-            let entry = entry.unwrap();
+pub(crate) fn names(root: &Path) -> io::Result<Vec<PathBuf>> {
+    fn walk(root: &Path, beneath: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+        for entry in fs::read_dir(root.join(beneath))? {
+            let entry = entry?;
             let name = beneath.join(entry.file_name());
             if OWN.iter().any(|own| name == Path::new(own)) {
                 continue;
             }
-            if entry.file_type().unwrap().is_dir() {
-                walk(root, &name, found);
+            if entry.file_type()?.is_dir() {
+                walk(root, &name, found)?;
             }
             found.push(name);
         }
+        Ok(())
     }
     let mut found = Vec::new();
-    walk(root, Path::new(""), &mut found);
-    found
+    walk(root, Path::new(""), &mut found)?;
+    Ok(found)
 }
 
 /// Names, kinds, modes, times and contents of all that lies beneath a directory, but for what an installation needs itself.
@@ -214,7 +216,7 @@ pub(crate) fn describe(root: &Path) -> String {
         let name = name.display().to_string().escape_default().to_string();
         format!("{name} {:o} {} {content}\n", found.mode(), found.mtime())
     };
-    let mut lines: Vec<String> = names(root).into_iter().map(line).collect();
+    let mut lines: Vec<String> = names(root).unwrap().into_iter().map(line).collect();
     lines.sort();
     lines.concat()
 }
