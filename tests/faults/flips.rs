@@ -12,11 +12,12 @@ use std::time::Instant;
 use code_server::config::fetch::Layout;
 use tokio::runtime;
 
+use crate::alone;
 use crate::client::{config, fetch};
 use crate::origin::Origin;
+use crate::scratch::scratch;
 use crate::target::{Holding, Target};
 use crate::trees::{Tree, Trees, names};
-use crate::{alone, scratch};
 
 const FLIPS: usize = 1000;
 

@@ -15,9 +15,10 @@ use tokio::runtime;
 
 use crate::client::{config, fetch};
 use crate::origin::Origin;
+use crate::scratch::scratch;
 use crate::target::{Holding, Target};
 use crate::trees::Trees;
-use crate::{LAYOUTS, alone, scratch};
+use crate::{LAYOUTS, alone};
 
 /// How often it is killed in each layout, all lanes together.
 const KILLS: u32 = 200;

@@ -22,14 +22,13 @@ mod killed;
 mod origin;
 mod proxied;
 mod proxy;
+mod scratch;
 mod target;
 mod trees;
 
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use code_server::config::fetch::Layout;
-use tempfile::TempDir;
 
 /// The layouts for which all of this holds.
 const LAYOUTS: &[Layout] = &[Layout::Direct, Layout::Versioned];
@@ -38,15 +37,4 @@ const LAYOUTS: &[Layout] = &[Layout::Direct, Layout::Versioned];
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A directory for one run. In memory if there is a place for that: a thousand trees take a disk minutes to write, and none
-/// of this is about disks.
-fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() {
-        tempfile::tempdir_in(memory).unwrap()
-    } else {
-        tempfile::tempdir().unwrap()
-    }
 }

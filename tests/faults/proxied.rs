@@ -18,9 +18,10 @@ use crate::client::{config, fetch};
 use crate::fault::{Asked, Fault, all};
 use crate::origin::Origin;
 use crate::proxy::{Origins, Proxy, Temper};
+use crate::scratch::scratch;
 use crate::target::{Holding, Target};
 use crate::trees::Trees;
-use crate::{LAYOUTS, alone, scratch};
+use crate::{LAYOUTS, alone};
 
 /// How many runs are made, unless the environment says otherwise.
 const RUNS: u64 = 1000;

@@ -15,7 +15,7 @@ use code_server::entry::Modes;
 use code_server::publication::build::{Source, build};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
-use crate::scratch;
+use crate::scratch::scratch;
 
 /// The time of every entry.
 const TIME: i64 = 1_700_000_000;

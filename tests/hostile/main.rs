@@ -10,6 +10,8 @@ mod cases;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod client;
 mod craft;
+#[path = "../faults/scratch.rs"]
+mod scratch;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
@@ -27,6 +29,7 @@ use code_server::unpack::{Limits, unpack};
 
 use crate::cases::Fate::{self, No, Yes};
 use crate::craft::{any, tar};
+use crate::scratch::scratch;
 use support::artifact::{artifact, sample, seal};
 use support::server::Server;
 
@@ -42,7 +45,7 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
+        let place = Self(scratch());
         fs::create_dir(place.stage()).unwrap();
         fs::create_dir(place.outside()).unwrap();
         fs::write(place.outside().join("secret"), "secret").unwrap();
@@ -186,25 +189,26 @@ fn state(root: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn a_target_is_as_before_when_an_archive_was_refused() {
-    let place = Place::new();
-    let target = place.0.path().join("target");
-    let config = |server: &Server| FetchConfig {
-        sources: vec![server.url()],
-        max_size: Some(4 << 20),
-        ..client::config(&[], &target, Layout::Direct)
-    };
-    let old = Server::of(artifact(&sample(1))).await;
-    client::fetch(&config(&old)).await.unwrap();
-    let (before, beyond) = (state(&target), place.beyond());
-    for (what, archive, fate) in cases::all() {
-        if matches!(fate, Yes(_)) || archive.is_empty() {
-            continue;
+    for layout in [Layout::Direct, Layout::Versioned] {
+        let place = Place::new();
+        let target = place.0.path().join("target");
+        let config = |server: &Server| FetchConfig {
+            sources: vec![server.url()],
+            ..client::config(&[], &target, layout)
+        };
+        let old = Server::of(artifact(&sample(1))).await;
+        client::fetch(&config(&old)).await.unwrap();
+        let (before, beyond) = (state(&target), place.beyond());
+        for (what, archive, fate) in cases::all() {
+            if matches!(fate, Yes(_)) || archive.is_empty() {
+                continue;
+            }
+            let server = Server::of(seal(&archive)).await;
+            let error = client::fetch(&config(&server)).await.unwrap_err();
+            assert_eq!(error.exit(), Exit::Data, "{what}: {}", sentence(&error));
+            assert_eq!(state(&target), before, "{what}");
+            assert_eq!(place.beyond(), beyond, "{what}");
         }
-        let server = Server::of(seal(&archive)).await;
-        let error = client::fetch(&config(&server)).await.unwrap_err();
-        assert_eq!(error.exit(), Exit::Data, "{what}: {}", sentence(&error));
-        assert_eq!(state(&target), before, "{what}");
-        assert_eq!(place.beyond(), beyond, "{what}");
     }
     assert!(ELSEWHERE.iter().all(|path| !Path::new(path).exists()));
 }
