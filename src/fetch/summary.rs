@@ -92,7 +92,7 @@ mod tests {
             entries: 9000,
             files: 7599,
             downloaded: 23_173_530,
-            size: 23_488_102,
+            size: 23_500_000,
             reused: 314_572,
             is_new: true,
             attempts: 1,
@@ -109,7 +109,7 @@ mod tests {
     fn an_installation_is_told_with_what_it_took() {
         check(
             |_| {},
-            "installed R: 7599 files, 22.0 of 22.4 MiB downloaded, 307.1 KiB reused, 1 attempt, 0.37s",
+            "installed R: 7599 files, 22.1 of 22.4 MiB downloaded, 307.1 KiB reused, 1 attempt, 0.37s",
         );
     }
 
@@ -121,7 +121,7 @@ mod tests {
                 summary.reused = 0;
                 summary.attempts = 3;
             },
-            "installed R: 1 file, 22.0 of 22.4 MiB downloaded, 3 attempts, 0.37s",
+            "installed R: 1 file, 22.1 of 22.4 MiB downloaded, 3 attempts, 0.37s",
         );
     }
 
