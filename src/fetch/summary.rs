@@ -71,7 +71,10 @@ impl fmt::Display for Summary {
             files => format!("{files} files"),
         };
         write!(f, "{} {}: {files}", self.outcome(), self.revision)?;
-        if self.is_new || self.downloaded > 0 {
+        if self.downloaded > self.size {
+            let (downloaded, size) = (amount(self.downloaded), amount(self.size));
+            write!(f, ", {downloaded} downloaded for {size}")?;
+        } else if self.is_new || self.downloaded > 0 {
             write!(f, ", {} downloaded", part(self.downloaded, self.size))?;
         }
         if self.reused > 0 {
@@ -122,6 +125,18 @@ mod tests {
                 summary.attempts = 3;
             },
             "installed R: 1 file, 22.1 of 22.4 MiB downloaded, 3 attempts, 0.37s",
+        );
+    }
+
+    #[test]
+    fn what_had_to_come_again_is_no_part_of_the_whole() {
+        check(
+            |summary| {
+                summary.downloaded = 30_000_000;
+                summary.reused = 0;
+                summary.attempts = 2;
+            },
+            "installed R: 7599 files, 28.6 MiB downloaded for 22.4 MiB, 2 attempts, 0.37s",
         );
     }
 
