@@ -4,7 +4,7 @@
 //! each phase. Neither is ever written to standard output.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,16 +57,13 @@ impl Progress {
     pub fn of(config: &FetchConfig) -> Self {
         match config.progress {
             ProgressMode::Auto if config.log_format.is_json() => Self::Log,
-            ProgressMode::Auto if io::stderr().is_terminal() => Self::bar(),
-            ProgressMode::Auto => Self::Log,
+            // One that cannot draw is hidden: what is no terminal, or one that moves no cursor.
+            ProgressMode::Auto => match Bar::new() {
+                bar if bar.line.is_hidden() => Self::Log,
+                bar => Self::Bar(bar),
+            },
             ProgressMode::Off => Self::Off,
         }
-    }
-
-    /// A line on standard error, which is a terminal. Nothing is drawn before the first phase.
-    #[must_use]
-    pub fn bar() -> Self {
-        Self::Bar(Bar::new())
     }
 
     /// Begins a phase.
@@ -125,6 +122,7 @@ struct Shown {
 }
 
 impl Bar {
+    /// A line on standard error. Nothing is drawn before the first phase.
     fn new() -> Self {
         let shown = Arc::new(Mutex::new(Shown {
             phase: Phase::Wait,
