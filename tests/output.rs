@@ -244,10 +244,8 @@ impl Drop for Small {
 
 /// A tree of so many files that are so long.
 fn files(count: usize, length: usize) -> Vec<(&'static str, Thing)> {
-    let names: String = (0..count)
-        .map(|index| format!("file{index:04}\n"))
-        .collect();
-    let names: &'static str = names.leak();
+    let names: Vec<_> = (0..count).map(|index| format!("file{index:04}")).collect();
+    let names: &'static str = names.join("\n").leak();
     names
         .lines()
         .map(|name| (name, Thing::File(vec![7; length])))

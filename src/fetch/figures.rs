@@ -14,11 +14,11 @@ pub(super) fn amount(bytes: u64) -> String {
 pub(super) fn part(bytes: u64, whole: u64) -> String {
     let common = unit(whole);
     // In the unit of the whole a small part would be shown as nothing.
-    let is_shown = bytes == 0 || in_unit(bytes, common).trim_matches(['0', '.']) != "";
-    if is_shown {
-        format!("{} of {}", in_unit(bytes, common), amount(whole))
-    } else {
+    let shown = in_unit(bytes, common);
+    if bytes > 0 && shown == "0.0" {
         format!("{} of {}", amount(bytes), amount(whole))
+    } else {
+        format!("{shown} of {}", amount(whole))
     }
 }
 
