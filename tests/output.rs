@@ -307,3 +307,29 @@ async fn a_disk_that_is_full_after_all_is_told_with_figures() {
     ];
     does_not_fit("size=1m,nr_inodes=1000", files(600, 1), &parts).await;
 }
+
+#[tokio::test]
+async fn a_disk_that_a_change_fills_keeps_the_tree_that_was_there() {
+    let Some(small) = Small::mount("size=1m,nr_inodes=1000") else {
+        return;
+    };
+    let before = Server::of(artifact(&files(150, 1))).await;
+    let ended = fetch(&before, small.path(), &[]).await;
+    assert_eq!(ended.code, Some(0), "{:?}", ended.lines);
+    let held = fs::read_dir(small.path()).unwrap().count();
+
+    let after = Server::of(artifact(&files(500, 1))).await;
+    let ended = fetch(&after, small.path(), &[]).await;
+    let reason = ended.lines.last().unwrap();
+    assert_eq!(ended.code, Some(74), "{reason}");
+    assert!(
+        reason.contains("is full (the tree needs more than "),
+        "{reason}"
+    );
+    // It was not tried again, with more to be written.
+    let archives = after.requests();
+    let archives = archives.iter().filter(|request| request.is_for_archive());
+    assert_eq!(archives.count(), 1);
+    assert_eq!(fs::read_dir(small.path()).unwrap().count(), held);
+    assert!(!small.path().join(".code-fetch/staging").exists());
+}

@@ -12,7 +12,7 @@ use super::attempt::{AttemptError, HEADER, TRAILER};
 use super::client::{Client, Response};
 use super::install::Target;
 use super::install::held::Held;
-use super::install::space::Need;
+use super::install::space::{Need, is_full};
 use super::plan::Plan;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
@@ -164,9 +164,10 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Where a part of the tree was taken from the target, that may be what is wrong: the next attempt takes nothing.
+    /// Where a part of the tree was taken from the target, that may be what is wrong, if not the disk is full: the next
+    /// attempt takes nothing.
     fn doubt(&mut self, error: AttemptError, is_whole: bool) -> AttemptError {
-        if is_whole {
+        if is_whole || is_full(&error) {
             return error;
         }
         self.distrusts_target = true;
