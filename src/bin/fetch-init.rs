@@ -1,15 +1,16 @@
 //! Fetches a tree of code into a directory: the command line around the library.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use code_server::config::ConfigError;
-use code_server::config::fetch::{FetchConfig, ProgressMode, TERMINATION_LOG};
+use code_server::config::fetch::{FetchConfig, TERMINATION_LOG};
 use code_server::exit::{Exit, Failure};
 use code_server::fetch::progress::Progress;
 use code_server::{fetch, shutdown, telemetry};
+use rustix::fs::Mode;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(config.log_format);
+    if let Some(umask) = config.umask {
+        // It belongs to the process, so it is set before there is a second thread.
+        rustix::process::umask(Mode::from_raw_mode(umask));
+    }
     for name in FetchConfig::unknown_variables() {
         warn!(%name, "no flag has this variable as its twin: is it misspelt?");
     }
@@ -44,11 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(config: &FetchConfig) -> Result<(), Failure> {
-    let progress = match config.progress {
-        ProgressMode::Auto if io::stderr().is_terminal() => Progress::bar(),
-        ProgressMode::Auto => Progress::Log,
-        ProgressMode::Off => Progress::Off,
-    };
+    let progress = Progress::of(config);
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(Exit::Io, format!("cannot begin: {error}")))?;

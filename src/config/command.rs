@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use super::healthcheck::{HealthcheckArgs, HealthcheckConfig};
 use super::ingest::{IngestArgs, IngestConfig};
 use super::pack::{PackArgs, PackConfig};
 use super::serve::{ServeArgs, ServeConfig};
-use super::{ConfigError, parse, unknown_variables};
+use super::{ConfigError, parse, unknown_variables, with_plain_help};
 
 /// Serves a directory of code over HTTP as one content-hashed archive.
 #[derive(Debug, Parser)]
@@ -31,6 +31,12 @@ enum CommandArgs {
     Ingest(Box<IngestArgs>),
     /// Ask a server whether it is ready, for images without a shell
     Healthcheck(HealthcheckArgs),
+}
+
+/// The command line as its help shows it, for completions and manual pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    with_plain_help(CodeServerArgs::command())
 }
 
 /// What `code-server` shall do.
@@ -68,8 +74,6 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use clap::CommandFactory;
 
     use super::*;
     use crate::config::pack::Product;

@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Command, CommandFactory, Parser, ValueEnum};
 
 use super::credentials::Credentials;
 use super::url::BaseUrl;
-use super::{ConfigError, LogFormatArg, duration, parse, size, unknown_variables};
+use super::{
+    ConfigError, LogFormatArg, duration, parse_by, size, unknown_variables, with_plain_help,
+};
 use crate::digest::Revision;
 use crate::telemetry::LogFormat;
 
@@ -124,7 +126,7 @@ struct FetchArgs {
     #[arg(long, value_name = "N", env = "FETCH_INIT_MAX_ENTRIES")]
     max_entries: Option<u64>,
 
-    /// Permission bits to take from what is written, such as 027 [default: the process's]
+    /// Permission bits to take from what is written, such as 027; the owner keeps all [default: the process's]
     #[arg(long, value_name = "OCTAL", env = "FETCH_INIT_UMASK", value_parser = umask)]
     umask: Option<u32>,
 
@@ -132,7 +134,7 @@ struct FetchArgs {
     #[arg(long, value_name = "N", env = "FETCH_INIT_WORKERS")]
     workers: Option<NonZeroUsize>,
 
-    /// Whether to show how far it is
+    /// Whether to show how far it is; errors, warnings and the summary at the end come in any case
     #[arg(long, value_enum, default_value_t, env = "FETCH_INIT_PROGRESS")]
     progress: ProgressMode,
 
@@ -148,6 +150,51 @@ struct FetchArgs {
         env = "FETCH_INIT_LOG_FORMAT"
     )]
     log_format: LogFormatArg,
+}
+
+/// Under which heading each flag stands in the help, in this order. Those of no heading are rarely asked for first.
+const HEADINGS: &[(&str, &[&str])] = &[
+    (
+        "What to fetch",
+        &[
+            "revision",
+            "print_revision",
+            "token_file",
+            "ca_cert",
+            "max_size",
+            "max_entries",
+        ],
+    ),
+    ("Plain web servers", &["sha256", "allow_unverified"]),
+    (
+        "Trying again",
+        &["deadline", "connect_timeout", "stall_timeout", "fallback"],
+    ),
+    ("The target", &["layout", "keep", "umask", "workers"]),
+    (
+        "Following",
+        &["follow", "on_change", "on_change_timeout", "signal"],
+    ),
+    ("Output", &["progress", "log_format", "termination_log"]),
+];
+
+/// The command line as its help shows it, for completions and manual pages.
+#[must_use]
+pub fn command() -> Command {
+    with_plain_help(arranged())
+}
+
+fn arranged() -> Command {
+    let grouped = HEADINGS.iter().flat_map(|(heading, flags)| {
+        let flags = flags.iter();
+        flags.map(move |flag| (*heading, *flag))
+    });
+    let arranged = grouped.enumerate();
+    arranged.fold(FetchArgs::command(), |command, (place, (heading, flag))| {
+        command.mut_arg(flag, |argument| {
+            argument.help_heading(heading).display_order(place)
+        })
+    })
 }
 
 /// What to fetch, where to, and within which bounds.
@@ -210,7 +257,7 @@ pub enum Layout {
 impl FetchConfig {
     /// Decides by the arguments, program name first, and the environment.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
-        parse::<FetchArgs>(arguments)?.decide()
+        parse_by::<FetchArgs>(arranged(), arguments)?.decide()
     }
 
     /// The variables of the environment that look like a flag's twin and are none.
@@ -269,14 +316,14 @@ fn positive(text: &str) -> Result<Duration, String> {
 fn umask(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
-        .filter(|&bits| bits <= 0o777)
-        .ok_or_else(|| format!("{text:?} is not a umask such as 022 or 027"))
+        .filter(|&bits| bits <= 0o077)
+        .ok_or_else(|| {
+            format!("{text:?} is not a umask such as 022 or 027; the owner keeps all bits")
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::exit::Exit;
 
@@ -299,6 +346,29 @@ mod tests {
             }
             let twin = format!("FETCH_INIT_{}", id.to_uppercase());
             assert_eq!(argument.get_env(), Some(twin.as_ref()), "{id}");
+        }
+    }
+
+    #[test]
+    fn each_flag_has_one_place_in_the_help() {
+        let places: Vec<_> = HEADINGS.iter().flat_map(|(_, flags)| *flags).collect();
+        let command = arranged();
+        let flags = command.get_arguments().filter(|flag| !flag.is_positional());
+        for id in flags.map(|flag| flag.get_id().as_str()) {
+            let found = places.iter().filter(|place| ***place == id).count();
+            assert_eq!(found, 1, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_umask_leaves_the_owner_alone() {
+        for (text, bits) in [("0", 0), ("022", 0o022), ("0027", 0o027), ("77", 0o077)] {
+            let config = config(&format!("http://code /app --umask {text}")).unwrap();
+            assert_eq!(config.umask, Some(bits), "{text}");
+        }
+        for text in ["700", "8", "-1", "u=rwx", "1022"] {
+            let error = config(&format!("http://code /app --umask={text}")).unwrap_err();
+            assert!(error.to_string().contains("--umask"), "{error}");
         }
     }
 

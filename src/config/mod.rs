@@ -88,7 +88,15 @@ impl ConfigError {
 
 /// Parses a command line, program name first, and the environment twins of its flags.
 pub fn parse<A: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<A, ConfigError> {
-    let matches = with_plain_help(A::command()).try_get_matches_from(arguments);
+    parse_by(A::command(), arguments)
+}
+
+/// As [`parse`], with a command line that was arranged for its readers.
+fn parse_by<A: Parser>(
+    command: Command,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<A, ConfigError> {
+    let matches = with_plain_help(command).try_get_matches_from(arguments);
     let parsed = matches.and_then(|matches| A::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ConfigError::Shown(error),

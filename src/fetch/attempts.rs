@@ -48,6 +48,7 @@ pub(super) async fn download_within(
                     return Err(FetchError::Failed(error));
                 }
                 let text = sentence(&error);
+                progress.failed(&text);
                 if last.is_none_or(|last| sentence(&last) != text) {
                     progress.log(|| warn!(error = %text, "trying again"));
                 }

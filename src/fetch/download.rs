@@ -12,6 +12,7 @@ use super::attempt::{AttemptError, HEADER, TRAILER};
 use super::client::{Client, Response};
 use super::install::Target;
 use super::install::held::Held;
+use super::install::space::{Need, is_full};
 use super::plan::Plan;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
@@ -52,6 +53,8 @@ pub(super) struct Download<'a> {
     /// What the target holds is of no use.
     distrusts_target: bool,
     received: u64,
+    /// Bytes of the archive in all; none as long as nothing is known of it.
+    size: u64,
     /// Bytes of the archive that need not come.
     reused: u64,
 }
@@ -75,6 +78,7 @@ impl<'a> Download<'a> {
             outdated: false,
             distrusts_target: false,
             received: 0,
+            size: 0,
             reused: 0,
         }
     }
@@ -86,6 +90,11 @@ impl<'a> Download<'a> {
     /// Bytes of archives that came from the network.
     pub(super) fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Bytes of the archive in all.
+    pub(super) fn size(&self) -> u64 {
+        self.size
     }
 
     /// Bytes of the archive that did not have to come, since the target has what is in them.
@@ -155,9 +164,10 @@ impl<'a> Download<'a> {
         }
     }
 
-    /// Where a part of the tree was taken from the target, that may be what is wrong: the next attempt takes nothing.
+    /// Where a part of the tree was taken from the target, that may be what is wrong, if not the disk is full: the next
+    /// attempt takes nothing.
     fn doubt(&mut self, error: AttemptError, is_whole: bool) -> AttemptError {
-        if is_whole {
+        if is_whole || is_full(&error) {
             return error;
         }
         self.distrusts_target = true;
@@ -233,6 +243,7 @@ impl<'a> Download<'a> {
             }
             session.abandon().await;
         }
+        self.size = descriptor.size;
         let held = self.held().await;
         if let Some(held) = held.as_ref().filter(|held| held.holds(descriptor.revision)) {
             self.reused = descriptor.size;
@@ -248,7 +259,10 @@ impl<'a> Download<'a> {
         let bytes = plan.download_size(&descriptor);
         self.reused = descriptor.size - bytes;
         let target = Arc::clone(self.target);
-        let staging = self.tasks.spawn_blocking(move || target.stage());
+        let need = Need::of(&descriptor, &plan, segments);
+        let staging = self
+            .tasks
+            .spawn_blocking(move || target.require_room(need).and_then(|()| target.stage()));
         let staging = staging
             .await
             .expect("staging neither panics nor is it aborted")?;

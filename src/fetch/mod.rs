@@ -11,15 +11,18 @@
 
 pub mod attempt;
 mod attempts;
+mod bar;
 pub mod client;
 pub mod credentials;
 mod download;
+mod figures;
 pub mod install;
 mod plan;
 pub mod progress;
 pub mod retry;
 mod session;
 mod stream;
+mod summary;
 pub mod trust;
 
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::config::fetch::FetchConfig;
 use crate::config::url::BaseUrl;
@@ -38,32 +41,13 @@ use attempt::AttemptError;
 use client::{Client, Timeouts};
 use credentials::CredentialsError;
 use download::{Download, Verified};
+use install::space::{Full, is_full};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
+pub use summary::Summary;
 
 /// Twice what the resolver gives one name server; then it may just as well be asked again.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What was fetched, and what it took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// What the target holds now.
-    pub revision: Revision,
-    /// Directories, files and links.
-    pub entries: u64,
-    /// Files alone.
-    pub files: u64,
-    /// Whether the target did not hold it before.
-    pub is_new: bool,
-    /// Bytes of archives that came from the network, those that had to come again included.
-    pub downloaded: u64,
-    /// Bytes of the archive that did not have to come, since the target had what is in them.
-    pub reused: u64,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// How long it took.
-    pub elapsed: Duration,
-}
 
 /// Why the target does not hold the tree.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +79,14 @@ pub enum FetchError {
     /// The target does not take the tree.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// The target's file system takes no more.
+    #[error("{figures}")]
+    Full {
+        /// What was needed, and what is left.
+        figures: Full,
+        /// What could not be written.
+        source: Box<Self>,
+    },
     /// It was told to stop before the tree was complete.
     #[error("stopped before the tree was complete")]
     Stopped,
@@ -110,6 +102,7 @@ impl FetchError {
             Self::Failed(error) => error.exit(),
             Self::Damaged { .. } => Exit::Data,
             Self::Install(error) => error.exit(),
+            Self::Full { .. } => Exit::Io,
         }
     }
 }
@@ -178,6 +171,7 @@ impl<'a> Fetcher<'a> {
             staged = attempts::download_within(self.config, &mut download, self.progress, &mut attempts) => staged,
         };
         let (downloaded, reused) = (download.received(), download.reused());
+        let size = download.size();
         drop(download);
         tasks.close();
         tasks.wait().await;
@@ -194,12 +188,13 @@ impl<'a> Fetcher<'a> {
                     files: installed.files,
                     is_new: installed.is_new,
                     downloaded,
+                    size,
                     reused,
                     attempts,
                     elapsed: started.elapsed(),
                 };
                 self.progress.finish();
-                report(&summary);
+                summary.report(self.config.log_format.is_json());
                 Ok(summary)
             }
             Err(error) => {
@@ -208,8 +203,20 @@ impl<'a> Fetcher<'a> {
                     self.progress
                         .log(|| warn!(error = %sentence(&left), "staging is left behind"));
                 }
-                Err(error)
+                Err(self.with_figures(error, &tasks).await)
             }
+        }
+    }
+
+    /// What a person has to know of a disk that is full.
+    async fn with_figures(&self, error: FetchError, tasks: &TaskTracker) -> FetchError {
+        if !is_full(&error) {
+            return error;
+        }
+        let target = Arc::clone(&self.target);
+        FetchError::Full {
+            figures: blocking(tasks, move || target.full()).await,
+            source: Box::new(error),
         }
     }
 }
@@ -223,21 +230,6 @@ fn clients(config: &FetchConfig) -> Result<Vec<Client>, CredentialsError> {
     };
     let client = |url: &BaseUrl| Client::new(url.clone(), timeouts, &config.credentials);
     config.sources.iter().map(client).collect()
-}
-
-/// The one line that stays when all went well.
-fn report(summary: &Summary) {
-    let elapsed = Duration::from_millis(summary.elapsed.as_millis().try_into().unwrap_or(u64::MAX));
-    info!(
-        revision = %summary.revision,
-        files = summary.files,
-        downloaded = summary.downloaded,
-        reused = summary.reused,
-        attempts = summary.attempts,
-        ?elapsed,
-        "{}",
-        if summary.is_new { "installed" } else { "up to date" }
-    );
 }
 
 /// What the target holds in the end.

@@ -144,8 +144,7 @@ impl Place {
 
     /// Bytes that may still be written here; `None` where the file system does not tell.
     pub(super) fn free(&self) -> Option<u64> {
-        let system = rustix::fs::fstatvfs(&self.parent).ok()?;
-        (system.f_blocks > 0).then(|| system.f_bavail.saturating_mul(system.f_frsize))
+        self.parent.room().ok()?.bytes
     }
 
     /// Waits until all that was written to the file system is on the disk.

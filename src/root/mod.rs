@@ -8,6 +8,7 @@
 //!
 //! No handle stays open but the root's own, so depth is not bound by the limit on open files.
 
+mod room;
 mod write;
 
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::entry::{EntryKind, EntryPath, Stamp, Timestamp};
+pub use room::Room;
 pub use write::Existing;
 
 /// The longest path that one call takes, with room for the terminating NUL.

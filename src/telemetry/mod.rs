@@ -43,6 +43,18 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// Whether lines are for machines, here and now.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        match self {
+            Self::Auto => !io::stderr().is_terminal(),
+            Self::Text => false,
+            Self::Json => true,
+        }
+    }
+}
+
 /// Starts logging for the rest of the process. Calling it again changes nothing.
 ///
 /// Whoever logs waits until standard error has taken the line.
@@ -111,13 +123,8 @@ where
     };
     let filter = filter.unwrap_or_else(by_default);
     let terminal = io::stderr().is_terminal();
-    let json = match format {
-        LogFormat::Auto => !terminal,
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
     let events = tracing_subscriber::fmt::layer().with_writer(writer);
-    let events = if json {
+    let events = if format.is_json() {
         events
             .json()
             .flatten_event(true)

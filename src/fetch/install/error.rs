@@ -1,6 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::space::Shortfall;
 use crate::entry::EntryPath;
 use crate::exit::Exit;
 
@@ -61,6 +62,14 @@ pub enum InstallError {
         /// What the target was made with.
         found: &'static str,
     },
+    /// The file system of the target is too full for it.
+    #[error("the file system of {} {shortfall}", .path.display())]
+    NoRoom {
+        /// As configured.
+        path: PathBuf,
+        /// What there is too little of.
+        shortfall: Shortfall,
+    },
     /// The target cannot be changed or read.
     #[error("cannot {action} \"{path}\" in the target")]
     Io {
@@ -88,7 +97,7 @@ impl InstallError {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::CannotCreate
             }
-            Self::Io { .. } => Exit::Io,
+            Self::NoRoom { .. } | Self::Io { .. } => Exit::Io,
         }
     }
 

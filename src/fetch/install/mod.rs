@@ -23,6 +23,7 @@ mod marker;
 mod place;
 mod record;
 pub(super) mod segments;
+pub(super) mod space;
 pub(super) mod stamps;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use crate::unpack::{Keeping, Unpacked};
 use held::Held;
 use marker::Marker;
 use place::Placement;
+use space::Space;
 
 const HIDDEN: &str = ".code-fetch";
 const REVISION: &str = ".code-revision";
@@ -74,6 +76,7 @@ pub struct Target {
     layout: Layout,
     /// How many revisions stay, if it is versioned.
     keep: NonZeroUsize,
+    space: Space,
     _lock: File,
 }
 
@@ -96,6 +99,7 @@ impl Target {
             root: Arc::new(root),
             layout,
             keep,
+            space: Space::of(path),
             _lock: lock,
         };
         target.require_layout(path)?;
