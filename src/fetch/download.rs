@@ -286,8 +286,8 @@ impl<'a> Download<'a> {
         if self.distrusts_target {
             return None;
         }
-        let target = Arc::clone(self.target);
-        let held = self.tasks.spawn_blocking(move || target.held());
+        let (target, workers) = (Arc::clone(self.target), self.config.workers);
+        let held = self.tasks.spawn_blocking(move || target.held(workers));
         held.await
             .expect("looking neither panics nor is it aborted")
     }

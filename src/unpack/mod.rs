@@ -63,6 +63,8 @@ pub struct Directory {
     pub mode: u32,
     /// Its time; `None` where the archive did not name it.
     pub mtime: Option<Timestamp>,
+    /// Whether it lay there before, and nothing was put into it.
+    pub is_kept: bool,
 }
 
 /// An entry that an earlier archive brought, as it has to be for a later one that has the same.

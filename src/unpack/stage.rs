@@ -405,6 +405,7 @@ fn close_directories(
                 path: path.clone(),
                 mode,
                 mtime,
+                is_kept: true,
             }),
             Node::Directory { mode, mtime, .. } => {
                 let directory = close_directory(into, path, mode, mtime)
@@ -438,5 +439,6 @@ fn close_directory(
         path: path.clone(),
         mode: masked,
         mtime,
+        is_kept: false,
     })
 }

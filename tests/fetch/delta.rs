@@ -1,6 +1,8 @@
 //! What the target has already does not come again, and is not touched.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 use support::artifact::neat;
@@ -163,22 +165,22 @@ async fn of_a_large_file_only_what_changed_comes() {
 
 #[tokio::test]
 async fn what_somebody_changed_or_removed_is_restored() {
-    let touches: [fn(&Path); 6] = [
+    let touches: [fn(&Path); 7] = [
         |small| fs::write(small, "edited").unwrap(),
         |small| fs::write(small, fs::read(small).unwrap()).unwrap(),
         |small| fs::remove_file(small).unwrap(),
         |small| {
             fs::remove_file(small).unwrap();
-            std::os::unix::fs::symlink("/etc/passwd", small).unwrap();
+            symlink("/etc/passwd", small).unwrap();
         },
         |small| {
             let other = small.with_extension("other");
             fs::write(&other, fs::read(small).unwrap()).unwrap();
             fs::rename(other, small).unwrap();
         },
+        |small| fs::set_permissions(small, Permissions::from_mode(0o777)).unwrap(),
         |small| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-            fs::set_permissions(small, mode).unwrap();
+            fs::set_permissions(small.parent().unwrap(), Permissions::from_mode(0o711)).unwrap()
         },
     ];
     for (case, touch) in touches.into_iter().enumerate() {

@@ -8,7 +8,9 @@
 use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::iter::Peekable;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::vec;
 
 use super::record::{self, Recorded};
 use super::segments;
@@ -16,8 +18,12 @@ use super::stamps::{Line, Reader, whole};
 use crate::digest::Revision;
 use crate::entry::{EntryKind, EntryPath};
 use crate::fetch::plan::HeldSegment;
+use crate::ordered::Ordered;
 use crate::root::{Near, Root};
 use crate::unpack::{self, Keeping};
+
+/// As many entries are looked at by one thread: more than lie in most directories, whose handles are used for all of them.
+const BATCH: usize = 256;
 
 /// The archive that a target holds.
 #[derive(Debug)]
@@ -47,7 +53,8 @@ impl Held {
     pub(super) fn read(
         [listing, segments, stamps]: [File; 3],
         root: Arc<Root>,
-        keeping: impl FnOnce(Arc<Root>) -> Keeping,
+        keeping: Keeping,
+        workers: NonZeroUsize,
     ) -> Option<Self> {
         let (revision, segments) = segments::read(BufReader::new(segments))?;
         let mut held = Self {
@@ -56,13 +63,13 @@ impl Held {
             is_intact: true,
             entries: 0,
             files: 0,
-            keeping: keeping(Arc::clone(&root)),
             root,
+            keeping,
             pieces: Vec::new(),
             listing,
             stamps,
         };
-        held.look()?;
+        held.look(workers)?;
         Some(held)
     }
 
@@ -101,9 +108,8 @@ impl Held {
     }
 
     /// Compares every entry with what it was.
-    fn look(&mut self) -> Option<()> {
-        let mut cursor = self.cursor()?;
-        let mut near = Near::default();
+    fn look(&mut self, workers: NonZeroUsize) -> Option<()> {
+        let mut looked = Looked::new(self.cursor()?, &self.root, workers)?;
         let mut last: Option<(EntryPath, bool)> = None;
         for (index, segment) in self.segments.iter_mut().enumerate() {
             if let (Some(within), Some((path, is_intact))) = (&mut segment.within, &last) {
@@ -111,8 +117,7 @@ impl Held {
                 self.pieces.push((index, path.clone()));
             }
             for _ in 0..segment.entries {
-                let entry = cursor.next()?;
-                let is_intact = entry.is_intact(&self.root, &mut near);
+                let (entry, is_intact) = looked.next()?;
                 segment.is_intact &= is_intact;
                 self.entries += 1;
                 self.files += u64::from(entry.recorded.kind == EntryKind::File);
@@ -120,7 +125,53 @@ impl Held {
             }
             self.is_intact &= segment.is_intact;
         }
-        cursor.next().is_none().then_some(())
+        looked.next().is_none().then_some(())
+    }
+}
+
+/// Entries and whether they are as they were left, which several threads look at.
+struct Looked {
+    cursor: Cursor,
+    looking: Ordered<Vec<HeldEntry>, Vec<(HeldEntry, bool)>>,
+    ready: vec::IntoIter<(HeldEntry, bool)>,
+}
+
+impl Looked {
+    fn new(cursor: Cursor, root: &Arc<Root>, workers: NonZeroUsize) -> Option<Self> {
+        let root = Arc::clone(root);
+        let look = move |batch: Vec<HeldEntry>| {
+            let mut near = Near::default();
+            let looked = batch.into_iter().map(|entry| {
+                let is_intact = entry.is_intact(&root, &mut near);
+                (entry, is_intact)
+            });
+            looked.collect()
+        };
+        Some(Self {
+            cursor,
+            looking: Ordered::new(workers, look).ok()?,
+            ready: Vec::new().into_iter(),
+        })
+    }
+}
+
+impl Iterator for Looked {
+    type Item = (HeldEntry, bool);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entry) = self.ready.next() {
+                return Some(entry);
+            }
+            while !self.looking.is_full() {
+                let batch: Vec<_> = self.cursor.by_ref().take(BATCH).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                self.looking.give(batch);
+            }
+            self.ready = self.looking.take()?.into_iter();
+        }
     }
 }
 

@@ -110,16 +110,17 @@ impl Target {
     /// What of an archive need not come again; `None` where nothing is known of the tree that is in its place.
     ///
     /// Looks at every entry of it.
-    pub(super) fn held(&self) -> Option<Held> {
+    pub(super) fn held(&self, workers: NonZeroUsize) -> Option<Held> {
         let open = |name| self.root.open_file(&own(name)).ok();
         let files = [open(INSTALLED)?, open(SEGMENTS)?, open(STAMPS)?];
         let revision = self.read(REVISION).ok()??;
         let revision: Revision = str::from_utf8(&revision).ok()?.trim_end().parse().ok()?;
         let held = match self.layout {
-            Layout::Direct => Held::read(files, Arc::clone(&self.root), |_| Keeping::InPlace),
+            Layout::Direct => Held::read(files, Arc::clone(&self.root), Keeping::InPlace, workers),
             Layout::Versioned => {
                 let (current, tree) = self.current()?;
-                Held::read(files, tree, Keeping::Linked).filter(|_| current == revision)
+                let keeping = Keeping::Linked(Arc::clone(&tree));
+                Held::read(files, tree, keeping, workers).filter(|_| current == revision)
             }
         };
         held.filter(|held| held.revision == revision)

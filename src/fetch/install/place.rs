@@ -2,7 +2,7 @@
 //!
 //! Each step looks at what it finds, and so can be repeated. No link in the target is ever followed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 
 use rustix::io::Errno;
@@ -20,6 +20,8 @@ pub(super) struct Placement<'a> {
     target: &'a Target,
     root: &'a Root,
     tree: Root,
+    /// The directories from which something was removed, and those above them.
+    emptied: BTreeSet<EntryPath>,
     step: &'a mut dyn FnMut() -> Result<(), InstallError>,
 }
 
@@ -33,6 +35,7 @@ impl<'a> Placement<'a> {
             target,
             root: &target.root,
             tree,
+            emptied: BTreeSet::new(),
             step,
         }
     }
@@ -109,6 +112,8 @@ impl<'a> Placement<'a> {
             return Ok(());
         }
         for (path, kind) in self.gone().into_iter().rev() {
+            let above = std::iter::successors(path.parent(), EntryPath::parent);
+            self.emptied.extend(above);
             (self.step)()?;
             let mut removed = self.remove(&path, kind);
             if is_denied(&removed) {
@@ -199,12 +204,21 @@ impl<'a> Placement<'a> {
             .map_err(InstallError::io("install", path))
     }
 
-    /// Gives directories the modes and times that the moves have changed.
+    /// Gives directories the modes and times that the moves have changed, and removals.
     pub(super) fn close_directories(&mut self) -> Result<(), InstallError> {
         let record = self.target.read(DIRECTORIES)?.unwrap_or_default();
         let directories = read_directories(&record).unwrap_or_default();
         let mut near = Near::default();
-        for Directory { path, mode, mtime } in directories.into_iter().rev() {
+        for directory in directories.into_iter().rev() {
+            let Directory {
+                path,
+                mode,
+                mtime,
+                is_kept,
+            } = directory;
+            if is_kept && !self.emptied.contains(&path) {
+                continue;
+            }
             let failed = InstallError::io("set the mode and time of", &path);
             (self.step)()?;
             match self.close(&mut near, &path, mode, mtime) {

@@ -98,11 +98,15 @@ pub(super) fn write_entries(
     out.flush()
 }
 
-/// Writes directories down: mode, time and path, and a NUL behind each.
+/// Writes directories down: a `k` if it is kept and else an `m`, mode, time and path, and a NUL behind each.
 pub(super) fn write_directories(directories: &[Directory], mut out: impl Write) -> io::Result<()> {
-    for Directory { path, mode, mtime } in directories {
+    for directory in directories {
+        let Directory {
+            path, mode, mtime, ..
+        } = directory;
+        let sign = if directory.is_kept { 'k' } else { 'm' };
         let seconds = mtime.map_or_else(|| "-".into(), |mtime| mtime.seconds.to_string());
-        write!(out, "{mode:o} {seconds} ")?;
+        write!(out, "{sign} {mode:o} {seconds} ")?;
         out.write_all(path.as_bytes())?;
         out.write_all(b"\0")?;
     }
@@ -120,8 +124,9 @@ pub(super) fn read_directories(record: &[u8]) -> Option<Vec<Directory>> {
 }
 
 fn directory(line: &[u8]) -> Option<Directory> {
-    let mut fields = line.splitn(3, |&byte| byte == b' ');
+    let mut fields = line.splitn(4, |&byte| byte == b' ');
     let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let is_kept = text()? == "k";
     let mode = u32::from_str_radix(text()?, 8).ok()?;
     let mtime = match text()? {
         "-" => None,
@@ -131,7 +136,12 @@ fn directory(line: &[u8]) -> Option<Directory> {
         }),
     };
     let path = EntryPath::new(fields.next()?)?;
-    Some(Directory { path, mode, mtime })
+    Some(Directory {
+        path,
+        mode,
+        mtime,
+        is_kept,
+    })
 }
 
 #[cfg(test)]
@@ -182,13 +192,14 @@ mod tests {
             nanoseconds: 0,
         };
         let directories = [
-            (&b"a b"[..], 0o755, Some(at(7))),
-            (b"a b/\n\xff", 0o500, None),
+            (&b"a b"[..], 0o755, Some(at(7)), false),
+            (b"a b/\n\xff", 0o500, None, true),
         ]
-        .map(|(path, mode, mtime)| Directory {
+        .map(|(path, mode, mtime, is_kept)| Directory {
             path: EntryPath::new(path).unwrap(),
             mode,
             mtime,
+            is_kept,
         });
         let mut record = Vec::new();
         write_directories(&directories, &mut record).unwrap();

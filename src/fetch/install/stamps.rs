@@ -110,7 +110,7 @@ impl Line {
         found.is_ok_and(|found| {
             found.kind == Kind::Entry(recorded.kind)
                 && match self {
-                    Self::Directory { .. } => true,
+                    Self::Directory { masked, .. } => found.mode & 0o777 == *masked,
                     Self::Stamped(stamp) => found.stamp == *stamp,
                     Self::Expected { .. } | Self::Unknown => false,
                 }
