@@ -180,7 +180,7 @@ async fn what_somebody_changed_or_removed_is_restored() {
         },
         |small| fs::set_permissions(small, Permissions::from_mode(0o777)).unwrap(),
         |small| {
-            fs::set_permissions(small.parent().unwrap(), Permissions::from_mode(0o711)).unwrap()
+            fs::set_permissions(small.parent().unwrap(), Permissions::from_mode(0o711)).unwrap();
         },
     ];
     for (case, touch) in touches.into_iter().enumerate() {
