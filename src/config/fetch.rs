@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::{Command, CommandFactory, Parser, ValueEnum};
 
 use super::credentials::Credentials;
-use super::url::BaseUrl;
+use super::url::Source;
 use super::{
     ConfigError, LogFormatArg, duration, parse_by, size, unknown_variables, with_plain_help,
 };
-use crate::digest::Revision;
+use crate::digest::{Digest, Revision};
 use crate::telemetry::LogFormat;
 
 /// Where Kubernetes looks for the reason of a failure.
@@ -27,7 +27,7 @@ const MOST_WORKERS: usize = 4;
     after_help = "Everything has a twin in the environment: --deadline is also FETCH_INIT_DEADLINE."
 )]
 struct FetchArgs {
-    /// Where the code-server is, such as `http://code:8080`; https:// as well
+    /// Where the code-server is, such as `http://code:8080`, or a .tar.gz, .tgz or .tar on any web server; https:// as well
     #[arg(env = "FETCH_INIT_URL")]
     url: String,
 
@@ -65,10 +65,10 @@ struct FetchArgs {
     print_revision: bool,
 
     /// The SHA-256 of an archive on a plain web server, as 64 hexadecimal digits
-    #[arg(long, value_name = "HEX", env = "FETCH_INIT_SHA256")]
-    sha256: Option<String>,
+    #[arg(long, value_name = "HEX", env = "FETCH_INIT_SHA256", value_parser = sha256)]
+    sha256: Option<Digest>,
 
-    /// Take an archive from a plain web server as it comes
+    /// Take an archive from a plain web server as it comes, whatever it holds
     #[arg(long, env = "FETCH_INIT_ALLOW_UNVERIFIED", conflicts_with = "sha256")]
     allow_unverified: bool,
 
@@ -118,11 +118,11 @@ struct FetchArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "FETCH_INIT_STALL_TIMEOUT", value_parser = positive)]
     stall_timeout: Duration,
 
-    /// The largest tar that is taken, such as 2Gi [default: no limit]
+    /// The largest tar that is taken, such as 2Gi [default: 8Gi from a plain web server, else no limit]
     #[arg(long, value_name = "SIZE", env = "FETCH_INIT_MAX_SIZE", value_parser = size)]
     max_size: Option<u64>,
 
-    /// The most directories, files and links that are taken [default: no limit]
+    /// The most directories, files and links that are taken [default: 1000000 from a plain web server, else no limit]
     #[arg(long, value_name = "N", env = "FETCH_INIT_MAX_ENTRIES")]
     max_entries: Option<u64>,
 
@@ -201,13 +201,16 @@ fn arranged() -> Command {
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
     /// Who is asked, in this order; never empty.
-    pub sources: Vec<BaseUrl>,
+    pub sources: Vec<Source>,
     /// With what it is asked.
     pub credentials: Credentials,
     /// The directory that is to hold the tree.
     pub target: PathBuf,
     /// Wait for this revision and take no other.
     pub revision: Option<Revision>,
+    /// What an archive of a plain web server has to be, byte for byte. Where neither this nor a revision is told, it was
+    /// allowed to take any.
+    pub sha256: Option<Digest>,
     /// How the tree lies in the target.
     pub layout: Layout,
     /// How many revisions stay in a versioned target, the current one included.
@@ -273,8 +276,9 @@ impl FetchArgs {
         // URLs have no value parser: its error would show what was typed, a password too.
         let sources = std::iter::once(&self.url).chain(&self.fallback);
         let sources = sources
-            .map(|url| BaseUrl::parse(url))
-            .collect::<Result<_, _>>()?;
+            .map(|url| Source::parse(url))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.require_a_way_to_verify(&sources)?;
         Ok(FetchConfig {
             sources,
             credentials: Credentials {
@@ -283,6 +287,7 @@ impl FetchArgs {
             },
             target: self.target.unwrap_or_default(),
             revision: self.revision,
+            sha256: self.sha256,
             layout: self.layout,
             keep: self.keep,
             umask: self.umask,
@@ -297,6 +302,43 @@ impl FetchArgs {
             log_format: self.log_format.into(),
         })
     }
+}
+
+impl FetchArgs {
+    /// A code-server tells what its archive has to be; another web server does not.
+    fn require_a_way_to_verify(&self, sources: &[Source]) -> Result<(), ConfigError> {
+        let archive = sources.iter().find_map(|source| match source {
+            Source::Archive(url) => Some(url),
+            Source::Server(_) => None,
+        });
+        let flag = if self.sha256.is_some() {
+            Some("--sha256")
+        } else {
+            self.allow_unverified.then_some("--allow-unverified")
+        };
+        match (archive, flag) {
+            (None, Some(flag)) => Err(ConfigError::NoArchive { flag }),
+            (Some(url), None) if self.revision.is_none() && !self.print_revision => {
+                Err(ConfigError::Unverified(url.to_string()))
+            }
+            (Some(url), _) if self.print_revision || self.follow => Err(ConfigError::Unfollowed {
+                url: url.to_string(),
+                flag: if self.follow {
+                    "--follow"
+                } else {
+                    "--print-revision"
+                },
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A SHA-256 as tools print it.
+fn sha256(text: &str) -> Result<Digest, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    Digest::from_hex(&digits.to_ascii_lowercase())
+        .ok_or_else(|| format!("{text:?} is not 64 hexadecimal digits, as sha256sum prints them"))
 }
 
 fn default_workers() -> NonZeroUsize {
@@ -397,6 +439,7 @@ mod tests {
             ("--revision", "abc"),
             ("--workers", "0"),
             ("--max-size", "2GB"),
+            ("--sha256", "abc"),
             ("--progress", "on"),
             ("--colour", "red"),
         ] {
@@ -418,5 +461,61 @@ mod tests {
             assert!(error.to_string().contains(shown), "{error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_archive_of_a_plain_server_needs_something_to_verify_it_by() {
+        let digest = "0f".repeat(32);
+        for way in [
+            format!("--sha256 {digest}"),
+            format!("--sha256 sha256:{}", digest.to_uppercase()),
+            format!("--revision sha256:{digest}"),
+            "--allow-unverified".into(),
+        ] {
+            let config = config(&format!("http://host/code.tgz /app {way}")).unwrap();
+            assert!(matches!(config.sources[..], [Source::Archive(_)]), "{way}");
+        }
+        for line in [
+            "http://host/code.tar.gz?key=s3cret /app",
+            "http://code --fallback http://host/code.tar.gz?key=s3cret /app",
+        ] {
+            let error = config(line).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            let text = error.to_string();
+            for word in ["--sha256", "--allow-unverified", "http://code:8080", "?…"] {
+                assert!(text.contains(word), "{text}");
+            }
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_archives_needs_one_and_what_is_for_servers_too() {
+        let digest = "0f".repeat(32);
+        for (line, flag) in [
+            (format!("http://code /app --sha256 {digest}"), "--sha256"),
+            (
+                "http://code /app --allow-unverified".into(),
+                "--allow-unverified",
+            ),
+            (
+                format!("http://host/a.tar /app --follow --sha256 {digest}"),
+                "--follow",
+            ),
+            (
+                "http://host/a.tar --print-revision".into(),
+                "--print-revision",
+            ),
+        ] {
+            let error = config(&line).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            assert!(error.to_string().contains(flag), "{error}");
+        }
+        let both = format!("http://code /app --fallback http://host/code.tar --sha256 {digest}");
+        let sources = config(&both).unwrap().sources;
+        assert!(matches!(
+            sources[..],
+            [Source::Server(_), Source::Archive(_)]
+        ));
     }
 }

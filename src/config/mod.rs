@@ -54,6 +54,29 @@ pub enum ConfigError {
         /// What it should be.
         expected: &'static str,
     },
+    /// Nothing tells what an archive has to be.
+    #[error(
+        "nothing tells what {0} has to be: give its --sha256 (or --allow-unverified to take whatever comes); the base URL of a code-server, such as http://code:8080, needs neither"
+    )]
+    Unverified(String),
+    /// What is for archives on plain web servers was given, and there is none.
+    #[error(
+        "{flag} is for archives on plain web servers, and no URL names one: leave it out, since a code-server tells what its archive is"
+    )]
+    NoArchive {
+        /// What was given.
+        flag: &'static str,
+    },
+    /// What only a code-server can do was asked of another server.
+    #[error(
+        "{flag} needs a code-server's base URL, such as http://code:8080, and {url} is an archive on a plain web server"
+    )]
+    Unfollowed {
+        /// Of the archive.
+        url: String,
+        /// What was given.
+        flag: &'static str,
+    },
     /// Archive and descriptor would both go to standard output.
     #[error("--json and --output - both write to standard output: name a file for the archive")]
     TwoOnStandardOutput,
@@ -71,6 +94,9 @@ impl ConfigError {
             Self::Usage(_)
             | Self::Url(_)
             | Self::Variable { .. }
+            | Self::Unverified(_)
+            | Self::NoArchive { .. }
+            | Self::Unfollowed { .. }
             | Self::TwoOnStandardOutput
             | Self::OneListener(_) => Exit::Usage,
         }

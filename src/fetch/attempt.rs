@@ -6,6 +6,7 @@ use hyper::StatusCode;
 
 use super::client::ClientError;
 use super::install::InstallError;
+use super::plain::PlainError;
 use crate::config::url::BaseUrl;
 use crate::descriptor::DescriptorError;
 use crate::digest::{Digest, Revision};
@@ -101,6 +102,9 @@ pub enum AttemptError {
     /// What came cannot be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    /// An archive of a plain web server is not taken.
+    #[error(transparent)]
+    Plain(#[from] PlainError),
     /// The segments are as promised, and their content is not.
     #[error("the content has {what} {found}, and the descriptor promises {promised}")]
     Content {
@@ -154,9 +158,13 @@ impl AttemptError {
                 | ClientError::Broken { .. }
                 | ClientError::Short { .. }
                 | ClientError::Stalled { .. } => Outlook::Transient,
-                ClientError::TooLong { .. } | ClientError::Certificate { .. } => Outlook::Permanent,
+                ClientError::TooLong { .. }
+                | ClientError::Certificate { .. }
+                | ClientError::Redirect { .. }
+                | ClientError::Trust { .. } => Outlook::Permanent,
             },
             Self::Status { status, .. } if may_pass(*status) => Outlook::Transient,
+            Self::Plain(error) => error.outlook(),
             Self::NotServed { .. } => Outlook::NotYet,
             Self::Replaced | Self::Patchwork(_) | Self::Unfinished { .. } => Outlook::Transient,
             Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
@@ -189,6 +197,8 @@ impl AttemptError {
             | Self::Segment { .. }
             | Self::Frame { .. }
             | Self::Content { .. } => Exit::Data,
+            Self::Client(ClientError::Trust { .. }) => Exit::Config,
+            Self::Plain(error) => error.exit(),
             Self::Unpack(error) => error.exit(),
             Self::Install(error) => error.exit(),
             Self::Patchwork(error) => error.exit(),
@@ -203,6 +213,7 @@ impl AttemptError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } | Self::NotServed { retry_after, .. } => *retry_after,
+            Self::Plain(error) => error.retry_after(),
             _ => None,
         }
     }
@@ -213,7 +224,8 @@ pub(super) const HEADER: &str = "header";
 /// The part of a [`AttemptError::Frame`] behind the segments.
 pub(super) const TRAILER: &str = "trailer";
 
-fn may_pass(status: StatusCode) -> bool {
+/// Whether a status speaks of this moment alone.
+pub(super) fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
             status,

@@ -1,4 +1,7 @@
 //! A small HTTP/1.1 client, with or without TLS: one connection a request, and every wait with a limit of its own.
+//!
+//! Redirects are followed by those clients alone that were told to. Each of them has a connection of its own, secured for the
+//! host that it leads to; the token is shown to nobody but the server it is for.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +12,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT,
+};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -22,9 +27,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::credentials::{CredentialsError, authorization};
-use super::trust;
-use crate::config::credentials::Credentials;
-use crate::config::url::BaseUrl;
+use super::redirect::{Unfollowed, follow, is_redirect};
+use super::trust::{self, TrustError};
+use crate::config::credentials::{Credentials, Trust};
+use crate::config::url::{BaseUrl, ResourceUrl};
 
 /// How long each wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct Client {
     tls: Option<Arc<ClientConfig>>,
     /// Shows the token.
     authorization: Option<HeaderValue>,
+    /// Whom to trust where a redirect leads; `None`: none is followed.
+    following: Option<Trust>,
 }
 
 /// Why there is no answer, or only a part of one.
@@ -120,6 +128,24 @@ pub enum ClientError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// The server says that it is elsewhere, and there it is not asked.
+    #[error("{from} redirects to {to}, {reason}")]
+    Redirect {
+        /// Who redirects.
+        from: Box<ResourceUrl>,
+        /// Where it leads, as it can be shown.
+        to: String,
+        /// Why it is not followed.
+        reason: Unfollowed,
+    },
+    /// A redirect leads to a secure server, and nothing tells whether to trust it.
+    #[error("cannot follow the redirect to {to}")]
+    Trust {
+        /// Where it leads.
+        to: Box<BaseUrl>,
+        /// What is wrong.
+        source: Box<TrustError>,
+    },
     /// The answer is larger than anybody wants to hold.
     #[error("the answer of {url} is longer than {limit} bytes")]
     TooLong {
@@ -148,7 +174,15 @@ impl Client {
             timeouts,
             tls,
             authorization: token_file.map(authorization).transpose()?,
+            following: None,
         })
+    }
+
+    /// The same client, which follows redirects; the authorities of these credentials vouch for where they lead.
+    #[must_use]
+    pub fn following(mut self, credentials: &Credentials) -> Self {
+        self.following = Some(credentials.trust.clone());
+        self
     }
 
     /// The server's URL.
@@ -157,24 +191,91 @@ impl Client {
         &self.url
     }
 
-    /// Asks for a resource beneath the base, or for the base itself if it has no name, and returns when the answer's headers are there. Redirects are not followed.
+    /// Asks for a resource beneath the base, or for the base itself if it has no name, as [`Client::get_at`] does.
+    pub async fn get(&self, resource: &str, headers: HeaderMap) -> Result<Response, ClientError> {
+        self.get_at(&self.url.resource(resource), headers).await
+    }
+
+    /// Asks for a resource, and returns when the answer's headers are there. The token is shown if the resource is the
+    /// server's. Where redirects are followed, the answer is that of the last one; one without a place is an answer like
+    /// any other.
     ///
     /// Dropping the future, or the response, closes the connection.
-    pub async fn get(&self, resource: &str, headers: HeaderMap) -> Result<Response, ClientError> {
+    pub async fn get_at(
+        &self,
+        url: &ResourceUrl,
+        headers: HeaderMap,
+    ) -> Result<Response, ClientError> {
+        let mut client = if self.url.is_of_one_origin(url.base()) {
+            self.clone()
+        } else {
+            self.towards(url)?
+        };
+        let mut trail = vec![url.clone()];
+        loop {
+            let at = trail.last().expect("it begins with one");
+            let response = client.get_once(at, headers.clone()).await?;
+            let location = response.headers.get(LOCATION);
+            let (true, Some(location)) = (
+                self.following.is_some() && is_redirect(response.status),
+                location,
+            ) else {
+                return Ok(response);
+            };
+            let location = String::from_utf8_lossy(location.as_bytes());
+            let to = follow(&trail, &location).map_err(|(to, reason)| ClientError::Redirect {
+                from: Box::new(at.clone()),
+                to,
+                reason,
+            })?;
+            client = client.towards(&to)?;
+            trail.push(to);
+        }
+    }
+
+    /// A client for where a resource is. The token is not taken along to another server, nor is it there on the way back.
+    fn towards(&self, to: &ResourceUrl) -> Result<Self, ClientError> {
+        let to = to.base().clone();
+        let stays = self.url.is_of_one_origin(&to);
+        let tls = match (&self.tls, &self.following) {
+            (tls, _) if stays => tls.clone(),
+            (_, Some(trust)) if to.is_secure() => {
+                let config = trust::client_config(trust);
+                Some(config.map_err(|source| ClientError::Trust {
+                    to: Box::new(to.clone()),
+                    source: Box::new(source),
+                })?)
+            }
+            (tls, _) => tls.clone().filter(|_| to.is_secure()),
+        };
+        Ok(Self {
+            url: to,
+            timeouts: self.timeouts,
+            tls,
+            authorization: self.authorization.clone().filter(|_| stays),
+            following: self.following.clone(),
+        })
+    }
+
+    async fn get_once(
+        &self,
+        url: &ResourceUrl,
+        headers: HeaderMap,
+    ) -> Result<Response, ClientError> {
         let stream = self.connect().await?;
         match &self.tls {
             Some(tls) => {
                 let stream = self.secure(tls, stream).await?;
-                self.ask(stream, resource, headers).await
+                self.ask(stream, url, headers).await
             }
-            None => self.ask(stream, resource, headers).await,
+            None => self.ask(stream, url, headers).await,
         }
     }
 
     async fn ask(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        resource: &str,
+        url: &ResourceUrl,
         headers: HeaderMap,
     ) -> Result<Response, ClientError> {
         let broken = |source| self.broken(source);
@@ -186,7 +287,7 @@ impl Client {
         driver.spawn(async { drop(connection.await) });
         let answer = timeout(
             self.timeouts.stall,
-            sender.send_request(self.request(resource, headers)),
+            sender.send_request(self.request(url, headers)),
         );
         let answer = answer.await.map_err(|_| self.stalled())?.map_err(broken)?;
         let (head, body) = answer.into_parts();
@@ -194,18 +295,18 @@ impl Client {
             status: head.status,
             headers: head.headers,
             body,
+            url: url.clone(),
             client: self.clone(),
             _driver: driver,
         })
     }
 
-    fn request(&self, resource: &str, headers: HeaderMap) -> Request<Empty<Bytes>> {
+    fn request(&self, url: &ResourceUrl, headers: HeaderMap) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
-        *request.uri_mut() = self
-            .url
-            .path_of(resource)
+        *request.uri_mut() = url
+            .request_target()
             .parse()
-            .expect("a URL's path with a plain name behind it is a path");
+            .expect("what a URL has behind its authority is a path with a query");
         *request.headers_mut() = headers;
         let host = HeaderValue::from_str(self.url.authority());
         let headers = request.headers_mut();
@@ -314,12 +415,19 @@ pub struct Response {
     /// As they came.
     pub headers: HeaderMap,
     body: Incoming,
+    url: ResourceUrl,
     client: Client,
     /// Owns the task that moves the connection's bytes.
     _driver: JoinSet<()>,
 }
 
 impl Response {
+    /// Whose answer it is, behind all redirects.
+    #[must_use]
+    pub fn url(&self) -> &ResourceUrl {
+        &self.url
+    }
+
     /// A header that is plain text; another one counts as absent.
     #[must_use]
     pub fn header(&self, name: impl hyper::header::AsHeaderName) -> Option<&str> {

@@ -13,12 +13,14 @@ use super::client::{Client, Response};
 use super::install::Target;
 use super::install::held::Held;
 use super::install::space::{Need, is_full};
+use super::plain::Fetching;
 use super::plan::Plan;
 use super::progress::{Phase, Progress};
 use super::retry::retry_after;
 use super::session::{Content, Order, Session};
 use super::stream::{ArchiveStream, request_headers};
 use crate::config::fetch::FetchConfig;
+use crate::config::url::Source;
 use crate::descriptor::{
     ARCHIVE, ARCHIVE_TRAILER, CODE_REVISION, DESCRIPTOR, Descriptor, LARGEST_DESCRIPTOR, REVISIONS,
 };
@@ -47,6 +49,8 @@ pub(super) struct Download<'a> {
     target: &'a Arc<Target>,
     progress: &'a Progress,
     tasks: &'a TaskTracker,
+    /// For those that are no code-servers.
+    plain: Fetching<'a>,
     session: Option<Session>,
     /// The server may have another archive by now.
     outdated: bool,
@@ -74,6 +78,7 @@ impl<'a> Download<'a> {
             target,
             progress,
             tasks,
+            plain: Fetching::new(config, target, progress, tasks),
             session: None,
             outdated: false,
             distrusts_target: false,
@@ -87,14 +92,21 @@ impl<'a> Download<'a> {
         &self.clients[self.turn]
     }
 
+    fn source(&self) -> &'a Source {
+        &self.config.sources[self.turn]
+    }
+
     /// Bytes of archives that came from the network.
     pub(super) fn received(&self) -> u64 {
-        self.received
+        self.received + self.plain.received()
     }
 
     /// Bytes of the archive in all.
     pub(super) fn size(&self) -> u64 {
-        self.size
+        match self.source() {
+            Source::Archive(_) => self.plain.size(),
+            Source::Server(_) => self.size,
+        }
     }
 
     /// Bytes of the archive that did not have to come, since the target has what is in them.
@@ -102,13 +114,19 @@ impl<'a> Download<'a> {
         self.reused
     }
 
-    /// How many segments of the archive are done with: it grows while there is progress.
+    /// How many segments or bytes of the archive are done with: it grows while there is progress.
     pub(super) fn segments_done(&self) -> usize {
-        self.session.as_ref().map_or(0, Session::done)
+        match self.source() {
+            Source::Archive(_) => usize::try_from(self.plain.kept()).unwrap_or(usize::MAX),
+            Source::Server(_) => self.session.as_ref().map_or(0, Session::done),
+        }
     }
 
     /// How far it is, if this is the end.
     pub(super) fn unfinished(&self) -> AttemptError {
+        if let Source::Archive(url) = self.source() {
+            return self.plain.unfinished(url);
+        }
         AttemptError::Unfinished {
             url: self.client().url().clone(),
             came: self.session.as_ref().map(|session| {
@@ -126,6 +144,15 @@ impl<'a> Download<'a> {
     ///
     /// Dropping the future loses the bytes of one segment at most.
     pub(super) async fn attempt(&mut self) -> Result<Verified, AttemptError> {
+        // Both unpack into one staging directory.
+        if let Source::Archive(url) = self.source() {
+            if let Some(session) = self.session.take() {
+                session.abandon().await;
+            }
+            self.reused = 0;
+            return self.plain.attempt(self.client(), url).await;
+        }
+        self.plain.forget().await;
         if self.session.is_none() || self.outdated {
             let descriptor = self.descriptor().await?;
             if let Some(in_place) = self.begin(descriptor).await? {

@@ -5,7 +5,8 @@
 //! recomputed from the bytes as they were written is installed. What may pass is tried again until a deadline, where the
 //! last attempt ended.
 //!
-//! - [`client`] asks over HTTP, with [`credentials`], and knows by [`trust`] whom;
+//! - [`client`] asks over HTTP, with [`credentials`], knows by [`trust`] whom, and follows a [`redirect`];
+//! - [`plain`] takes an archive from a server that has no descriptor of it;
 //! - [`retry`] decides when to ask again, from what [`attempt`] says went wrong;
 //! - [`install`] knows the target's layout, and finishes what a killed run has begun.
 
@@ -17,8 +18,10 @@ pub mod credentials;
 mod download;
 mod figures;
 pub mod install;
+pub mod plain;
 mod plan;
 pub mod progress;
+pub mod redirect;
 pub mod retry;
 mod session;
 mod stream;
@@ -34,7 +37,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::config::fetch::FetchConfig;
-use crate::config::url::BaseUrl;
+use crate::config::url::Source;
 use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use attempt::AttemptError;
@@ -228,7 +231,11 @@ fn clients(config: &FetchConfig) -> Result<Vec<Client>, CredentialsError> {
         connect: config.connect_timeout,
         stall: config.stall_timeout,
     };
-    let client = |url: &BaseUrl| Client::new(url.clone(), timeouts, &config.credentials);
+    let credentials = &config.credentials;
+    let client = |source: &Source| {
+        let client = Client::new(source.base().clone(), timeouts, credentials)?;
+        Ok(client.following(credentials))
+    };
     config.sources.iter().map(client).collect()
 }
 

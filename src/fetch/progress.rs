@@ -34,6 +34,11 @@ pub enum Phase {
         /// How many of them have to come.
         bytes: u64,
     },
+    /// Those of an archive of which nothing else is known.
+    Archive {
+        /// Its length, where the server tells.
+        bytes: Option<u64>,
+    },
     /// The tree is complete and moves into its place.
     Install,
 }
@@ -146,8 +151,12 @@ impl Bar {
             trouble: None,
         };
         match phase {
-            Phase::Download { bytes, .. } => self.line.set_length(bytes),
-            Phase::Wait | Phase::Install => self.line.unset_length(),
+            Phase::Download { bytes, .. } | Phase::Archive { bytes: Some(bytes) } => {
+                self.line.set_length(bytes);
+            }
+            Phase::Wait | Phase::Install | Phase::Archive { bytes: None } => {
+                self.line.unset_length();
+            }
         }
         // Rates and times are those of the phase.
         self.line.reset();
@@ -168,7 +177,7 @@ fn draw(shown: &Shown, state: &ProgressState) -> String {
     let work = match shown.phase {
         Phase::Wait => Work::Wait,
         Phase::Install => Work::Install,
-        Phase::Download { .. } => Work::Download {
+        Phase::Download { .. } | Phase::Archive { .. } => Work::Download {
             came: state.pos(),
             size: state.len(),
             rate: whole(state.per_sec()),
@@ -202,6 +211,7 @@ fn log(phase: Phase) {
     match phase {
         Phase::Wait => info!("waiting for the server"),
         Phase::Download { revision, bytes } => info!(%revision, bytes, "downloading"),
+        Phase::Archive { bytes } => info!(bytes, "downloading"),
         Phase::Install => info!("installing"),
     }
 }

@@ -68,9 +68,12 @@ mod tests {
     use hyper::StatusCode;
 
     use super::super::attempt::{HEADER, Outlook, TRAILER};
+    use super::super::plain::{Flaw, PlainError};
+    use super::super::redirect::Unfollowed;
     use super::*;
     use crate::config::url::BaseUrl;
     use crate::digest::{Digest, Revision};
+    use crate::exit::Exit;
     use crate::unpack::UnpackError;
 
     fn url() -> BaseUrl {
@@ -194,5 +197,65 @@ mod tests {
         check(AttemptError::Frame { part: HEADER }, Outlook::Damaged);
         check(AttemptError::Frame { part: TRAILER }, Outlook::Permanent);
         check(UnpackError::Truncated.into(), Outlook::Permanent);
+        let redirect = ClientError::Redirect {
+            from: Box::new(url().resource("code.json")),
+            to: "http://code/code.json".into(),
+            reason: Unfollowed::Loop,
+        };
+        check(redirect.into(), Outlook::Permanent);
+    }
+
+    #[test]
+    fn each_error_of_a_plain_server_has_its_outlook() {
+        let archive = || Box::new(url().resource("code.tar.gz"));
+        let check = |error: PlainError, expected, exit| {
+            let error = AttemptError::from(error);
+            assert_eq!(
+                (error.outlook(), error.exit()),
+                (expected, exit),
+                "{error:?}"
+            );
+        };
+        let status = |code| PlainError::Status {
+            url: archive(),
+            status: StatusCode::from_u16(code).unwrap(),
+            retry_after: None,
+        };
+        for code in [500, 502, 503, 504, 408, 425, 429] {
+            check(status(code), Outlook::Transient, Exit::Unavailable);
+        }
+        for code in [206, 304, 400, 404, 410] {
+            check(status(code), Outlook::Permanent, Exit::Unavailable);
+        }
+        for code in [401, 403] {
+            check(status(code), Outlook::Permanent, Exit::Refused);
+        }
+        let digest = Digest::of(b"");
+        let other = PlainError::Digest {
+            url: archive(),
+            expected: digest,
+            computed: digest,
+        };
+        check(other, Outlook::Damaged, Exit::Data);
+        let flawed = |source| PlainError::Flawed {
+            url: archive(),
+            source,
+        };
+        for damage in [
+            Flaw::Empty,
+            Flaw::Cut,
+            Flaw::Damaged,
+            Flaw::Followed,
+            UnpackError::Truncated.into(),
+        ] {
+            check(flawed(damage), Outlook::Damaged, Exit::Data);
+        }
+        let limit = 1;
+        for hostile in [
+            Flaw::TooLong { limit },
+            UnpackError::TooManyEntries { limit }.into(),
+        ] {
+            check(flawed(hostile), Outlook::Permanent, Exit::Data);
+        }
     }
 }

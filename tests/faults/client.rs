@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use code_server::config::credentials::{Credentials, Trust};
 use code_server::config::fetch::{FetchConfig, Layout, ProgressMode};
-use code_server::config::url::BaseUrl;
+use code_server::config::url::Source;
 use code_server::fetch::progress::Progress;
 use code_server::fetch::{FetchError, Summary, run};
 use code_server::telemetry::LogFormat;
@@ -18,15 +18,16 @@ pub(crate) const KEEP: usize = 2;
 
 /// Fetches from these, in this order, into a target.
 pub(crate) fn config(sources: &[SocketAddr], target: &Path, layout: Layout) -> FetchConfig {
-    let url = |address| BaseUrl::parse(&format!("http://{address}")).unwrap();
+    let source = |address| Source::parse(&format!("http://{address}")).unwrap();
     FetchConfig {
-        sources: sources.iter().map(url).collect(),
+        sources: sources.iter().map(source).collect(),
         credentials: Credentials {
             trust: Trust::default(),
             token_file: None,
         },
         target: target.into(),
         revision: None,
+        sha256: None,
         layout,
         keep: NonZeroUsize::new(KEEP).unwrap(),
         umask: None,

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::middleware::{Next, from_fn};
 use code_server::config::credentials::{Credentials, Trust};
 use code_server::config::fetch::{FetchConfig, Layout, ProgressMode};
-use code_server::config::url::BaseUrl;
+use code_server::config::url::{BaseUrl, Source};
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
 use code_server::fetch::progress::Progress;
@@ -56,13 +56,14 @@ impl Place {
 
     fn config(&self, server: &Server) -> FetchConfig {
         FetchConfig {
-            sources: vec![server.url()],
+            sources: vec![Source::Server(server.url())],
             credentials: Credentials {
                 trust: Trust::default(),
                 token_file: None,
             },
             target: self.target(),
             revision: None,
+            sha256: None,
             layout: Layout::Direct,
             keep: NonZeroUsize::new(2).unwrap(),
             umask: None,
@@ -988,7 +989,7 @@ async fn who_comes_before_the_code_is_held_by_the_server_and_has_not_to_come_aga
     for revision in [None, Some(wanted)] {
         let (place, server) = (Place::new(), RealServer::start());
         let config = FetchConfig {
-            sources: vec![server.url.clone()],
+            sources: vec![Source::Server(server.url.clone())],
             revision,
             ..place.config(&Server::refusing())
         };

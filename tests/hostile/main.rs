@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use code_server::config::fetch::{FetchConfig, Layout};
+use code_server::config::url::Source;
 use code_server::exit::{Exit, sentence};
 use code_server::root::Root;
 use code_server::unpack::{Limits, unpack};
@@ -193,7 +194,7 @@ async fn a_target_is_as_before_when_an_archive_was_refused() {
         let place = Place::new();
         let target = place.0.path().join("target");
         let config = |server: &Server| FetchConfig {
-            sources: vec![server.url()],
+            sources: vec![Source::Server(server.url())],
             ..client::config(&[], &target, layout)
         };
         let old = Server::of(artifact(&sample(1))).await;
@@ -224,7 +225,7 @@ async fn a_segment_that_inflates_to_more_than_it_says_is_not_inflated() {
     bomb.descriptor.uncompressed_size = bomb.descriptor.segments.len() as u64;
     let server = Server::of(bomb).await;
     let config = FetchConfig {
-        sources: vec![server.url()],
+        sources: vec![Source::Server(server.url())],
         ..client::config(&[], &target, Layout::Direct)
     };
     let error = client::fetch(&config).await.unwrap_err();
