@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -25,6 +25,12 @@ use super::credentials::{CredentialsError, authorization};
 use super::trust;
 use crate::config::credentials::Credentials;
 use crate::config::url::BaseUrl;
+
+/// For so long, addresses are not looked up again: a server that does not listen yet is asked ten times a second, and the
+/// cluster's resolver need not be.
+const LOOKUP_KEPT: Duration = Duration::from_secs(1);
+/// A handshake is a few small packets each way, so it need not have as long as an answer.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long each wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +53,14 @@ pub struct Client {
     tls: Option<Arc<ClientConfig>>,
     /// Shows the token.
     authorization: Option<HeaderValue>,
+    /// Of the host, once it was looked up. Clones share it.
+    lookup: Arc<Mutex<Option<Lookup>>>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    when: Instant,
+    addresses: Vec<SocketAddr>,
 }
 
 /// Why there is no answer, or only a part of one.
@@ -98,6 +112,22 @@ pub enum ClientError {
         /// What happened.
         source: io::Error,
     },
+    /// There is a connection, and it is not made secure in time.
+    #[error("{url} did not finish the TLS handshake within {}", humantime::format_duration(*.limit))]
+    HandshakeTimeout {
+        /// Of the server.
+        url: BaseUrl,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The request was sent, and no answer has begun.
+    #[error("{url} did not answer within {}", humantime::format_duration(*.limit))]
+    NoAnswer {
+        /// Of the server.
+        url: BaseUrl,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The connection broke before the answer's end.
     #[error("the connection to {url} broke")]
     Broken {
@@ -112,8 +142,8 @@ pub enum ClientError {
         /// Of the server.
         url: BaseUrl,
     },
-    /// The server fell silent.
-    #[error("{url} sent nothing for {}", humantime::format_duration(*.limit))]
+    /// The server fell silent within an answer.
+    #[error("{url} sent nothing more for {}", humantime::format_duration(*.limit))]
     Stalled {
         /// Of the server.
         url: BaseUrl,
@@ -148,7 +178,16 @@ impl Client {
             timeouts,
             tls,
             authorization: token_file.map(authorization).transpose()?,
+            lookup: Arc::default(),
         })
+    }
+
+    /// The same client, which waits longer for each answer and each piece of it: for servers that are asked to hold a
+    /// request.
+    #[must_use]
+    pub fn with_patience(mut self, longer: Duration) -> Self {
+        self.timeouts.stall += longer;
+        self
     }
 
     /// The server's URL.
@@ -188,7 +227,11 @@ impl Client {
             self.timeouts.stall,
             sender.send_request(self.request(resource, headers)),
         );
-        let answer = answer.await.map_err(|_| self.stalled())?.map_err(broken)?;
+        let unanswered = |_| ClientError::NoAnswer {
+            url: self.url.clone(),
+            limit: self.timeouts.stall,
+        };
+        let answer = answer.await.map_err(unanswered)?.map_err(broken)?;
         let (head, body) = answer.into_parts();
         Ok(Response {
             status: head.status,
@@ -255,9 +298,10 @@ impl Client {
             source: io::Error::new(io::ErrorKind::InvalidInput, error),
         })?;
         let shaking = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
-        let shaken = timeout(self.timeouts.stall, shaking).await;
+        let limit = self.timeouts.stall.min(LONGEST_HANDSHAKE);
+        let shaken = timeout(limit, shaking).await;
         shaken
-            .map_err(|_| self.stalled())?
+            .map_err(|_| ClientError::HandshakeTimeout { url: url(), limit })?
             .map_err(|source| match refusal(&source) {
                 Some(reason) => ClientError::Certificate {
                     host: self.url.host().into(),
@@ -268,6 +312,21 @@ impl Client {
     }
 
     async fn look_up(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        let lookup = || self.lookup.lock().expect("nobody panics with it");
+        if let Some(last) = &*lookup()
+            && last.when.elapsed() < LOOKUP_KEPT
+        {
+            return Ok(last.addresses.clone());
+        }
+        let addresses = self.look_up_anew().await?;
+        *lookup() = Some(Lookup {
+            when: Instant::now(),
+            addresses: addresses.clone(),
+        });
+        Ok(addresses)
+    }
+
+    async fn look_up_anew(&self) -> Result<Vec<SocketAddr>, ClientError> {
         let host = self.url.host();
         let lookup = tokio::net::lookup_host((host, self.url.port()));
         match timeout(self.timeouts.lookup, lookup).await {
