@@ -4,19 +4,24 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use code_server::config::ConfigError;
-use code_server::config::fetch::{FetchConfig, TERMINATION_LOG};
+use code_server::config::fetch::{Action, FetchConfig, TERMINATION_LOG};
 use code_server::exit::{Exit, Failure};
 use code_server::fetch::progress::Progress;
+use code_server::fetch::{FetchError, follow};
 use code_server::{fetch, shutdown, telemetry};
 use rustix::fs::Mode;
 use tokio::runtime;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// What Kubernetes shows of a termination log, in bytes.
 const LONGEST_REASON: usize = 4096;
+/// How long a follower may take to end: it was promised to be gone within a second.
+const LONGEST_ENDING: Duration = Duration::from_millis(900);
 
 fn main() -> ExitCode {
     let config = match FetchConfig::parse(std::env::args_os()) {
@@ -53,28 +58,71 @@ fn run(config: &FetchConfig) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::new(Exit::Io, format!("cannot begin: {error}")))?;
-    let fetched = runtime.block_on(fetch_until_signalled(config, &progress));
+    let done = runtime.block_on(act(config, &progress));
     // A lookup that nobody waits for any more cannot be cancelled, and must not hold the process.
     runtime.shutdown_background();
     progress.finish();
-    fetched
+    done
 }
 
-/// Fetches until it is done or a signal comes; then what is staged is removed, and the signal decides how to end.
-async fn fetch_until_signalled(config: &FetchConfig, progress: &Progress) -> Result<(), Failure> {
-    let signalled = shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))?;
+async fn act(config: &FetchConfig, progress: &Progress) -> Result<(), Failure> {
     let stop = CancellationToken::new();
-    let mut fetching = std::pin::pin!(fetch::run(config, progress, stop.clone()));
-    let (fetched, signal) = tokio::select! {
-        fetched = &mut fetching => (fetched, None),
+    match &config.action {
+        Action::Install => {
+            let fetching = fetch::run(config, progress, stop.clone());
+            until_signalled(Box::pin(fetching), &stop).await.map(drop)
+        }
+        Action::Print => {
+            let asking = fetch::inquire(config, progress, stop.clone());
+            let revision = until_signalled(Box::pin(asking), &stop).await?;
+            writeln!(io::stdout(), "{revision}").map_err(|error| {
+                Failure::new(Exit::Io, format!("cannot write the revision: {error}"))
+            })
+        }
+        Action::Follow(reaction) => {
+            let following = follow::follow(config, reaction, progress, stop.clone());
+            follow_until_signalled(Box::pin(following), &stop).await
+        }
+    }
+}
+
+/// Works until it is done or a signal comes; then what is staged is removed, and the signal decides how to end.
+async fn until_signalled<T>(
+    mut work: impl Future<Output = Result<T, FetchError>> + Unpin,
+    stop: &CancellationToken,
+) -> Result<T, Failure> {
+    let signalled = signalled()?;
+    let (done, signal) = tokio::select! {
+        done = &mut work => (done, None),
         signal = signalled => {
             stop.cancel();
-            (fetching.await, Some(signal))
+            (work.await, Some(signal))
         }
     };
-    fetched
-        .map(|_| ())
-        .map_err(|error| Failure::of(signal.unwrap_or_else(|| error.exit()), &error))
+    done.map_err(|error| Failure::of(signal.unwrap_or_else(|| error.exit()), &error))
+}
+
+/// Follows until a signal comes, which is the end that a follower is made for. What takes too long then is left to the next
+/// run, as if this one had been killed.
+async fn follow_until_signalled(
+    mut following: impl Future<Output = Result<(), FetchError>> + Unpin,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let signalled = signalled()?;
+    tokio::select! {
+        ended = &mut following => ended.map_err(|error| Failure::of(error.exit(), &error)),
+        _ = signalled => {
+            stop.cancel();
+            if timeout(LONGEST_ENDING, following).await.is_err() {
+                warn!("ended while the target was being changed: the next run finishes it");
+            }
+            Ok(())
+        }
+    }
+}
+
+fn signalled() -> Result<impl Future<Output = Exit>, Failure> {
+    shutdown::signalled().map_err(|error| Failure::of(Exit::Io, &error))
 }
 
 /// Tells Kubernetes the reason of a failure. The file is there if somebody wants to know; it is never made.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Command, CommandFactory, Parser, ValueEnum};
 
 use super::credentials::Credentials;
+use super::follow::{CommandLine, ProcessSignal, Reaction, command_line, process_signal};
 use super::url::Source;
 use super::{
     ConfigError, LogFormatArg, duration, parse_by, size, unknown_variables, with_plain_help,
@@ -81,7 +82,7 @@ struct FetchArgs {
     keep: NonZeroUsize,
 
     /// Stay, and install each new revision as it appears
-    #[arg(long, env = "FETCH_INIT_FOLLOW")]
+    #[arg(long, env = "FETCH_INIT_FOLLOW", conflicts_with = "revision")]
     follow: bool,
 
     /// With --follow, a command to run after each new revision; its words are split as a shell does, and no shell runs it
@@ -89,9 +90,10 @@ struct FetchArgs {
         long,
         value_name = "COMMAND",
         env = "FETCH_INIT_ON_CHANGE",
-        requires = "follow"
+        requires = "follow",
+        value_parser = command_line
     )]
-    on_change: Option<String>,
+    on_change: Option<CommandLine>,
 
     /// How long that command may run
     #[arg(long, value_name = "DURATION", default_value = "30s", env = "FETCH_INIT_ON_CHANGE_TIMEOUT", value_parser = positive)]
@@ -102,9 +104,10 @@ struct FetchArgs {
         long,
         value_name = "SIGNAL=PROCESS",
         env = "FETCH_INIT_SIGNAL",
-        requires = "follow"
+        requires = "follow",
+        value_parser = process_signal
     )]
-    signal: Option<String>,
+    signal: Option<ProcessSignal>,
 
     /// How long to try; 0: as long as it takes
     #[arg(long, value_name = "DURATION", default_value = "5m", env = "FETCH_INIT_DEADLINE", value_parser = duration)]
@@ -200,6 +203,8 @@ fn arranged() -> Command {
 /// What to fetch, where to, and within which bounds.
 #[derive(Clone, Debug)]
 pub struct FetchConfig {
+    /// What is done with it.
+    pub action: Action,
     /// Who is asked, in this order; never empty.
     pub sources: Vec<Source>,
     /// With what it is asked.
@@ -235,6 +240,17 @@ pub struct FetchConfig {
     pub termination_log: PathBuf,
     /// The form of log lines.
     pub log_format: LogFormat,
+}
+
+/// What a fetch is for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// The tree is installed, and that is all.
+    Install,
+    /// So is each later one as it appears.
+    Follow(Reaction),
+    /// The revision is asked for, and nothing is installed. There is no target.
+    Print,
 }
 
 /// Where progress is shown.
@@ -279,7 +295,19 @@ impl FetchArgs {
             .map(|url| Source::parse(url))
             .collect::<Result<Vec<_>, _>>()?;
         self.require_a_way_to_verify(&sources)?;
+        let action = if self.print_revision {
+            Action::Print
+        } else if self.follow {
+            Action::Follow(Reaction {
+                on_change: self.on_change,
+                on_change_timeout: self.on_change_timeout,
+                signal: self.signal,
+            })
+        } else {
+            Action::Install
+        };
         Ok(FetchConfig {
+            action,
             sources,
             credentials: Credentials {
                 trust: self.ca_cert.into(),
@@ -429,6 +457,34 @@ mod tests {
             config("http://code /app --deadline=0").unwrap().deadline,
             None
         );
+    }
+
+    #[test]
+    fn what_is_to_be_done_is_one_thing() {
+        let action = |line| config(line).unwrap().action;
+        assert!(matches!(action("http://code /app"), Action::Install));
+        assert!(matches!(
+            action("http://code --print-revision"),
+            Action::Print
+        ));
+        let followed = action("http://code /app --follow --on-change reload --signal HUP=nginx");
+        let Action::Follow(reaction) = followed else {
+            panic!("{followed:?}");
+        };
+        assert_eq!(reaction.on_change_timeout, Duration::from_secs(30));
+        assert!(reaction.on_change.is_some() && reaction.signal.is_some());
+        let revision = format!("--revision=sha256:{}", "0".repeat(64));
+        for line in [
+            "http://code",
+            "http://code /app --print-revision",
+            "http://code /app --on-change reload",
+            "http://code /app --signal HUP=nginx",
+            "http://code /app --follow --on-change=",
+            "http://code /app --follow --on-change='",
+            &format!("http://code /app --follow {revision}"),
+        ] {
+            assert_eq!(config(line).unwrap_err().exit(), Exit::Usage, "{line}");
+        }
     }
 
     #[test]

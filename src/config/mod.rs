@@ -9,6 +9,7 @@ pub mod access;
 pub mod command;
 pub mod credentials;
 pub mod fetch;
+pub mod follow;
 pub mod healthcheck;
 pub mod ingest;
 pub mod pack;

@@ -140,8 +140,10 @@ pub enum Outlook {
     NotYet,
     /// It may succeed if the damage came from the way; not if it happens again and again.
     Damaged,
-    /// It would fail likewise.
+    /// It would fail likewise, if the same server is asked.
     Permanent,
+    /// It would fail likewise, whoever is asked: something on this side is in the way.
+    Ours,
 }
 
 impl AttemptError {
@@ -155,6 +157,8 @@ impl AttemptError {
                 | ClientError::Refused { .. }
                 | ClientError::Connect { .. }
                 | ClientError::Handshake { .. }
+                | ClientError::HandshakeTimeout { .. }
+                | ClientError::NoAnswer { .. }
                 | ClientError::Broken { .. }
                 | ClientError::Short { .. }
                 | ClientError::Stalled { .. } => Outlook::Transient,
@@ -169,13 +173,13 @@ impl AttemptError {
             Self::Replaced | Self::Patchwork(_) | Self::Unfinished { .. } => Outlook::Transient,
             Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
             Self::Frame { part } if *part == HEADER => Outlook::Damaged,
+            Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
+            Self::TooLarge { .. } | Self::Install(_) => Outlook::Ours,
             Self::Status { .. }
             | Self::Descriptor(_)
             | Self::WrongRevision { .. }
-            | Self::TooLarge { .. }
             | Self::Frame { .. }
             | Self::Unpack(_)
-            | Self::Install(_)
             | Self::Content { .. } => Outlook::Permanent,
         }
     }

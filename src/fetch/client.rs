@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -31,6 +31,12 @@ use super::redirect::{Unfollowed, follow, is_redirect};
 use super::trust::{self, TrustError};
 use crate::config::credentials::{Credentials, Trust};
 use crate::config::url::{BaseUrl, ResourceUrl};
+
+/// For so long, addresses are not looked up again: a server that does not listen yet is asked ten times a second, and the
+/// cluster's resolver need not be.
+const LOOKUP_KEPT: Duration = Duration::from_secs(1);
+/// A handshake is a few small packets each way, so it need not have as long as an answer.
+const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long each wait may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,14 @@ pub struct Client {
     authorization: Option<HeaderValue>,
     /// Whom to trust where a redirect leads; `None`: none is followed.
     following: Option<Trust>,
+    /// Of the host, once it was looked up. Clones share it.
+    lookup: Arc<Mutex<Option<Lookup>>>,
+}
+
+#[derive(Debug)]
+struct Lookup {
+    when: Instant,
+    addresses: Vec<SocketAddr>,
 }
 
 /// Why there is no answer, or only a part of one.
@@ -106,6 +120,22 @@ pub enum ClientError {
         /// What happened.
         source: io::Error,
     },
+    /// There is a connection, and it is not made secure in time.
+    #[error("{url} did not finish the TLS handshake within {}", humantime::format_duration(*.limit))]
+    HandshakeTimeout {
+        /// Of the server.
+        url: BaseUrl,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The request was sent, and no answer has begun.
+    #[error("{url} did not answer within {}", humantime::format_duration(*.limit))]
+    NoAnswer {
+        /// Of the server.
+        url: BaseUrl,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The connection broke before the answer's end.
     #[error("the connection to {url} broke")]
     Broken {
@@ -120,8 +150,8 @@ pub enum ClientError {
         /// Of the server.
         url: BaseUrl,
     },
-    /// The server fell silent.
-    #[error("{url} sent nothing for {}", humantime::format_duration(*.limit))]
+    /// The server fell silent within an answer.
+    #[error("{url} sent nothing more for {}", humantime::format_duration(*.limit))]
     Stalled {
         /// Of the server.
         url: BaseUrl,
@@ -175,6 +205,7 @@ impl Client {
             tls,
             authorization: token_file.map(authorization).transpose()?,
             following: None,
+            lookup: Arc::default(),
         })
     }
 
@@ -182,6 +213,14 @@ impl Client {
     #[must_use]
     pub fn following(mut self, credentials: &Credentials) -> Self {
         self.following = Some(credentials.trust.clone());
+        self
+    }
+
+    /// The same client, which waits longer for each answer and each piece of it: for servers that are asked to hold a
+    /// request.
+    #[must_use]
+    pub fn with_patience(mut self, longer: Duration) -> Self {
+        self.timeouts.stall += longer;
         self
     }
 
@@ -254,6 +293,11 @@ impl Client {
             tls,
             authorization: self.authorization.clone().filter(|_| stays),
             following: self.following.clone(),
+            lookup: if stays {
+                Arc::clone(&self.lookup)
+            } else {
+                Arc::default()
+            },
         })
     }
 
@@ -289,7 +333,11 @@ impl Client {
             self.timeouts.stall,
             sender.send_request(self.request(url, headers)),
         );
-        let answer = answer.await.map_err(|_| self.stalled())?.map_err(broken)?;
+        let unanswered = |_| ClientError::NoAnswer {
+            url: self.url.clone(),
+            limit: self.timeouts.stall,
+        };
+        let answer = answer.await.map_err(unanswered)?.map_err(broken)?;
         let (head, body) = answer.into_parts();
         Ok(Response {
             status: head.status,
@@ -356,9 +404,10 @@ impl Client {
             source: io::Error::new(io::ErrorKind::InvalidInput, error),
         })?;
         let shaking = TlsConnector::from(Arc::clone(tls)).connect(name, stream);
-        let shaken = timeout(self.timeouts.stall, shaking).await;
+        let limit = self.timeouts.stall.min(LONGEST_HANDSHAKE);
+        let shaken = timeout(limit, shaking).await;
         shaken
-            .map_err(|_| self.stalled())?
+            .map_err(|_| ClientError::HandshakeTimeout { url: url(), limit })?
             .map_err(|source| match refusal(&source) {
                 Some(reason) => ClientError::Certificate {
                     host: self.url.host().into(),
@@ -369,6 +418,21 @@ impl Client {
     }
 
     async fn look_up(&self) -> Result<Vec<SocketAddr>, ClientError> {
+        let lookup = || self.lookup.lock().expect("nobody panics with it");
+        if let Some(last) = &*lookup()
+            && last.when.elapsed() < LOOKUP_KEPT
+        {
+            return Ok(last.addresses.clone());
+        }
+        let addresses = self.look_up_anew().await?;
+        *lookup() = Some(Lookup {
+            when: Instant::now(),
+            addresses: addresses.clone(),
+        });
+        Ok(addresses)
+    }
+
+    async fn look_up_anew(&self) -> Result<Vec<SocketAddr>, ClientError> {
         let host = self.url.host();
         let lookup = tokio::net::lookup_host((host, self.url.port()));
         match timeout(self.timeouts.lookup, lookup).await {

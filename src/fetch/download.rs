@@ -2,28 +2,25 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{AttemptError, HEADER, TRAILER};
+use super::attempts::Task;
 use super::client::{Client, Response};
+use super::inquiry;
 use super::install::Target;
 use super::install::held::Held;
 use super::install::space::{Need, is_full};
 use super::plain::Fetching;
 use super::plan::Plan;
 use super::progress::{Phase, Progress};
-use super::retry::retry_after;
 use super::session::{Content, Order, Session};
 use super::stream::{ArchiveStream, request_headers};
 use crate::config::fetch::FetchConfig;
 use crate::config::url::Source;
-use crate::descriptor::{
-    ARCHIVE, ARCHIVE_TRAILER, CODE_REVISION, DESCRIPTOR, Descriptor, LARGEST_DESCRIPTOR, REVISIONS,
-};
+use crate::descriptor::{ARCHIVE, ARCHIVE_TRAILER, Descriptor, REVISIONS};
 use crate::digest::Revision;
 use crate::unpack::{Limits, Unpacked};
 
@@ -46,6 +43,8 @@ pub(super) struct Download<'a> {
     clients: &'a [Client],
     /// Who of them is asked now.
     turn: usize,
+    /// There is no other one left to ask.
+    alone: bool,
     target: &'a Arc<Target>,
     progress: &'a Progress,
     tasks: &'a TaskTracker,
@@ -75,6 +74,7 @@ impl<'a> Download<'a> {
             config,
             clients,
             turn: 0,
+            alone: true,
             target,
             progress,
             tasks,
@@ -114,36 +114,10 @@ impl<'a> Download<'a> {
         self.reused
     }
 
-    /// How many segments or bytes of the archive are done with: it grows while there is progress.
-    pub(super) fn segments_done(&self) -> usize {
-        match self.source() {
-            Source::Archive(_) => usize::try_from(self.plain.kept()).unwrap_or(usize::MAX),
-            Source::Server(_) => self.session.as_ref().map_or(0, Session::done),
-        }
-    }
-
-    /// How far it is, if this is the end.
-    pub(super) fn unfinished(&self) -> AttemptError {
-        if let Source::Archive(url) = self.source() {
-            return self.plain.unfinished(url);
-        }
-        AttemptError::Unfinished {
-            url: self.client().url().clone(),
-            came: self.session.as_ref().map(|session| {
-                let descriptor = session.descriptor();
-                let next = session.next_segments();
-                let came = next.map_or(descriptor.size, |next| {
-                    descriptor.segments[next.start].offset
-                });
-                (came, descriptor.size)
-            }),
-        }
-    }
-
     /// Goes on where the last attempt ended.
     ///
     /// Dropping the future loses the bytes of one segment at most.
-    pub(super) async fn attempt(&mut self) -> Result<Verified, AttemptError> {
+    async fn attempt(&mut self) -> Result<Verified, AttemptError> {
         // Both unpack into one staging directory.
         if let Source::Archive(url) = self.source() {
             if let Some(session) = self.session.take() {
@@ -203,61 +177,23 @@ impl<'a> Download<'a> {
 
     /// Asks what there is to download.
     async fn descriptor(&self) -> Result<Descriptor, AttemptError> {
-        let resource = match &self.config.revision {
-            Some(revision) => format!("{REVISIONS}/{revision}/{DESCRIPTOR}"),
-            None => DESCRIPTOR.into(),
-        };
-        let response = self.client().get(&resource, self.waiting_headers()).await?;
+        let resource = inquiry::resource(self.config.revision);
+        let hold = inquiry::hold(self.config.stall_timeout, self.alone);
+        let headers = inquiry::held(hold, None);
+        let response = self.client().get(&resource, headers).await?;
         if response.status != StatusCode::OK {
             return Err(self.refusal(&response, resource));
         }
-        let descriptor = Descriptor::parse(&response.collect(LARGEST_DESCRIPTOR).await?)?;
-        match self.config.revision {
-            Some(wanted) if wanted != descriptor.revision => Err(AttemptError::WrongRevision {
-                wanted,
-                found: descriptor.revision,
-            }),
-            _ => Ok(descriptor),
-        }
-    }
-
-    /// Asks a server that has nothing yet to answer as soon as it has, in time before the wait counts as a stall.
-    fn waiting_headers(&self) -> HeaderMap {
-        let seconds = (self.config.stall_timeout / 2).as_secs().min(55);
-        let mut headers = HeaderMap::new();
-        if seconds > 0 {
-            let wait = HeaderValue::try_from(format!("wait={seconds}"));
-            headers.insert(
-                HeaderName::from_static("prefer"),
-                wait.expect("digits are visible"),
-            );
-        }
-        headers
+        inquiry::read(response, self.config.revision).await
     }
 
     fn refusal(&self, response: &Response, resource: String) -> AttemptError {
-        let retry_after = response
-            .header(RETRY_AFTER)
-            .and_then(|wish| retry_after(wish, SystemTime::now()));
-        let served: Option<Revision> = response
-            .header(CODE_REVISION)
-            .and_then(|text| text.parse().ok());
-        let status = response.status;
-        match self.config.revision {
-            Some(wanted) if status == StatusCode::NOT_FOUND || served.is_some() => {
-                AttemptError::NotServed {
-                    wanted,
-                    served,
-                    retry_after,
-                }
-            }
-            _ => AttemptError::Status {
-                url: self.client().url().clone(),
-                resource,
-                status,
-                retry_after,
-            },
-        }
+        inquiry::refusal(
+            self.client().url(),
+            self.config.revision,
+            resource,
+            response,
+        )
     }
 
     /// Prepares for an archive, unless it is the one that is being downloaded, or even in its place.
@@ -404,6 +340,45 @@ impl<'a> Download<'a> {
             self.progress.downloaded(segment.length);
         }
         Ok(())
+    }
+}
+
+impl Task for Download<'_> {
+    type Done = Verified;
+
+    /// What was verified stays of use if the server has the same archive, so it is asked for the descriptor first.
+    fn turn_to(&mut self, turn: usize, alone: bool) {
+        self.outdated |= turn != self.turn;
+        (self.turn, self.alone) = (turn, alone);
+    }
+
+    async fn attempt(&mut self) -> Result<Verified, AttemptError> {
+        Download::attempt(self).await
+    }
+
+    /// How many segments of the archive are done with, or bytes of one that has none.
+    fn progress(&self) -> usize {
+        match self.source() {
+            Source::Archive(_) => usize::try_from(self.plain.kept()).unwrap_or(usize::MAX),
+            Source::Server(_) => self.session.as_ref().map_or(0, Session::done),
+        }
+    }
+
+    fn unfinished(&self) -> AttemptError {
+        if let Source::Archive(url) = self.source() {
+            return self.plain.unfinished(url);
+        }
+        AttemptError::Unfinished {
+            url: self.client().url().clone(),
+            came: self.session.as_ref().map(|session| {
+                let descriptor = session.descriptor();
+                let next = session.next_segments();
+                let came = next.map_or(descriptor.size, |next| {
+                    descriptor.segments[next.start].offset
+                });
+                (came, descriptor.size)
+            }),
+        }
     }
 }
 

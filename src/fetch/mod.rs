@@ -7,7 +7,8 @@
 //!
 //! - [`client`] asks over HTTP, with [`credentials`], knows by [`trust`] whom, and follows a [`redirect`];
 //! - [`plain`] takes an archive from a server that has no descriptor of it;
-//! - [`retry`] decides when to ask again, from what [`attempt`] says went wrong;
+//! - [`retry`] decides when to ask again, and whom, from what [`attempt`] says went wrong;
+//! - [`follow`] goes on from there, and installs each later tree as it appears;
 //! - [`install`] knows the target's layout, and finishes what a killed run has begun.
 
 pub mod attempt;
@@ -17,6 +18,9 @@ pub mod client;
 pub mod credentials;
 mod download;
 mod figures;
+pub mod follow;
+mod hook;
+mod inquiry;
 pub mod install;
 pub mod plain;
 mod plan;
@@ -24,10 +28,13 @@ pub mod progress;
 pub mod redirect;
 pub mod retry;
 mod session;
+mod signal;
+mod sources;
 mod stream;
 mod summary;
 pub mod trust;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,12 +48,15 @@ use crate::config::url::Source;
 use crate::digest::Revision;
 use crate::exit::{Exit, sentence};
 use attempt::AttemptError;
+use attempts::Terms;
 use client::{Client, Timeouts};
 use credentials::CredentialsError;
 use download::{Download, Verified};
+use inquiry::Inquiry;
 use install::space::{Full, is_full};
 use install::{InstallError, Target};
 use progress::{Phase, Progress};
+use retry::Pace;
 pub use summary::Summary;
 
 /// Twice what the resolver gives one name server; then it may just as well be asked again.
@@ -90,6 +100,22 @@ pub enum FetchError {
         /// What could not be written.
         source: Box<Self>,
     },
+    /// None of several servers gives the tree.
+    #[error("{}; and {}", sentence(&**.first), .others.join("; and "))]
+    Everywhere {
+        /// The failure of the one that is preferred.
+        first: Box<FetchError>,
+        /// A sentence for each of the others that were asked.
+        others: Vec<String>,
+    },
+    /// The command that is to run after a change cannot be run.
+    #[error("--on-change names the program \"{program}\", which cannot be run")]
+    OnChange {
+        /// As given.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It was told to stop before the tree was complete.
     #[error("stopped before the tree was complete")]
     Stopped,
@@ -104,6 +130,8 @@ impl FetchError {
             Self::Credentials(error) => error.exit(),
             Self::Failed(error) => error.exit(),
             Self::Damaged { .. } => Exit::Data,
+            Self::Everywhere { first, .. } => first.exit(),
+            Self::OnChange { .. } => Exit::Config,
             Self::Install(error) => error.exit(),
             Self::Full { .. } => Exit::Io,
         }
@@ -124,6 +152,24 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Summary, FetchError> {
     Fetcher::open(config, progress).await?.fetch(&stop).await
+}
+
+/// Asks which revision is served, or waits until the one that is wanted is. Nothing is written.
+pub async fn inquire(
+    config: &FetchConfig,
+    progress: &Progress,
+    stop: CancellationToken,
+) -> Result<Revision, FetchError> {
+    let clients = clients(config)?;
+    let mut inquiry = Inquiry::new(&clients, config.revision, config.stall_timeout);
+    let mut attempts = 0;
+    progress.enter(Phase::Wait);
+    let answer = tokio::select! {
+        () = stop.cancelled() => Err(FetchError::Stopped),
+        answer = attempts::within(terms(config), &mut inquiry, progress, &mut attempts) => answer,
+    };
+    let descriptor = answer?.descriptor;
+    Ok(descriptor.expect("no tag was known").revision)
 }
 
 /// One target, and those who are asked for its tree. No other process installs into the target as long as this lives.
@@ -151,6 +197,26 @@ impl<'a> Fetcher<'a> {
         })
     }
 
+    /// The revision that the target holds, if it holds one as a whole.
+    async fn held(&self) -> Result<Option<Revision>, FetchError> {
+        let target = Arc::clone(&self.target);
+        Ok(blocking(&TaskTracker::new(), move || target.revision()).await?)
+    }
+
+    /// Reads anew what servers are asked with. Where that fails, it stays as it was.
+    fn renew(&mut self) -> Result<(), CredentialsError> {
+        self.clients = clients(self.config)?;
+        Ok(())
+    }
+
+    fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
+    fn terms(&self) -> Terms<'a> {
+        terms(self.config)
+    }
+
     /// Fetches a tree.
     ///
     /// When this fails before the tree is complete, the target holds what it held before, and nothing of the attempt is
@@ -171,7 +237,7 @@ impl<'a> Fetcher<'a> {
         let mut attempts = 0;
         let staged = tokio::select! {
             () = stop.cancelled() => Err(FetchError::Stopped),
-            staged = attempts::download_within(self.config, &mut download, self.progress, &mut attempts) => staged,
+            staged = attempts::within(terms(self.config), &mut download, self.progress, &mut attempts) => staged,
         };
         let (downloaded, reused) = (download.received(), download.reused());
         let size = download.size();
@@ -221,6 +287,15 @@ impl<'a> Fetcher<'a> {
             figures: blocking(tasks, move || target.full()).await,
             source: Box::new(error),
         }
+    }
+}
+
+/// A whole transaction, for which somebody waits.
+fn terms(config: &FetchConfig) -> Terms<'_> {
+    Terms {
+        sources: &config.sources,
+        deadline: config.deadline,
+        pace: Pace::Eager,
     }
 }
 

@@ -19,27 +19,64 @@ const LONGEST_WISH: Duration = Duration::from_hours(1);
 /// A thousand pods that wait for one name must not take the cluster's resolver down.
 const UNKNOWN: Duration = Duration::from_secs(1);
 
+/// How much it matters to be served soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A pod waits to start.
+    Eager,
+    /// There is a tree, and the next one may be a moment late.
+    Patient,
+}
+
+/// What led to a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried {
+    /// Those in a row, this one included.
+    pub failures: u32,
+    /// Since the first attempt.
+    pub waited: Duration,
+    /// Since this attempt began.
+    pub took: Duration,
+    /// How much haste there is.
+    pub pace: Pace,
+}
+
 /// The pause after a failure.
 ///
-/// `failures` counts those in a row, this one included; `waited` is the time since the first attempt; `random` is from 0
-/// to 1, evenly spread, and keeps clients that failed together from coming back together.
+/// `random` is from 0 to 1, evenly spread, and keeps clients that failed together from coming back together.
 #[must_use]
-pub fn delay(error: &AttemptError, failures: u32, waited: Duration, random: f64) -> Duration {
+pub fn delay(error: &AttemptError, tried: Tried, random: f64) -> Duration {
     if let Some(wish) = error.retry_after().filter(|wish| !wish.is_zero()) {
         return wish.min(LONGEST_WISH) + wish.min(LONGEST).mul_f64(random);
     }
+    let failures = tried.failures;
     match error {
-        AttemptError::Client(ClientError::Refused { .. }) if waited < REFUSED_EAGERLY => {
-            between_half_and(REFUSED, random)
+        AttemptError::Client(ClientError::Refused { .. }) if tried.pace == Pace::Eager => {
+            refused(tried, random)
         }
-        AttemptError::Client(ClientError::Refused { .. }) => {
-            between_half_and(REFUSED_LATER, random)
-        }
-        AttemptError::Client(ClientError::UnknownHost { .. }) => {
-            doubled(UNKNOWN, failures).mul_f64(1.0 - random / 4.0)
-        }
+        AttemptError::Client(
+            ClientError::UnknownHost { .. } | ClientError::LookupTimeout { .. },
+        ) => doubled(UNKNOWN, failures).mul_f64(1.0 - random / 4.0),
         _ => doubled(FIRST, failures).mul_f64(random),
     }
+}
+
+/// The pause after several failures in a row of something that is tried for ever: it doubles from `first` to `longest`, and
+/// is at least half of that. `random` as for [`delay`].
+#[must_use]
+pub fn backoff(first: Duration, longest: Duration, failures: u32, random: f64) -> Duration {
+    between_half_and(exponential(first, longest, failures), random)
+}
+
+/// What counts is how far attempts lie apart, so the time that one took is part of the pause.
+fn refused(tried: Tried, random: f64) -> Duration {
+    let apart = if tried.waited < REFUSED_EAGERLY {
+        REFUSED
+    } else {
+        REFUSED_LATER
+    };
+    let pause = between_half_and(apart, random).saturating_sub(tried.took);
+    pause.max(apart / 4)
 }
 
 /// Reads a `Retry-After` header: seconds, or a date.
@@ -57,8 +94,12 @@ fn between_half_and(pause: Duration, random: f64) -> Duration {
 }
 
 fn doubled(first: Duration, failures: u32) -> Duration {
+    exponential(first, LONGEST, failures)
+}
+
+fn exponential(first: Duration, longest: Duration, failures: u32) -> Duration {
     let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-    first.saturating_mul(factor).min(LONGEST)
+    first.saturating_mul(factor).min(longest)
 }
 
 #[cfg(test)]
@@ -84,6 +125,11 @@ mod tests {
         ClientError::Refused { url: url() }.into()
     }
 
+    fn lookup_timeout() -> AttemptError {
+        let (host, limit) = ("code".into(), Duration::from_secs(10));
+        ClientError::LookupTimeout { host, limit }.into()
+    }
+
     fn unknown() -> AttemptError {
         let (host, source) = ("code".into(), io::Error::other("no such name"));
         ClientError::UnknownHost { host, source }.into()
@@ -101,8 +147,18 @@ mod tests {
     /// The shortest and the longest pause, in milliseconds.
     #[track_caller]
     fn check(error: &AttemptError, failures: u32, waited: u64, expected: (u128, u128)) {
-        let waited = Duration::from_secs(waited);
-        let at = |random| delay(error, failures, waited, random).as_millis();
+        let tried = Tried {
+            failures,
+            waited: Duration::from_secs(waited),
+            took: Duration::ZERO,
+            pace: Pace::Eager,
+        };
+        check_tried(error, tried, expected);
+    }
+
+    #[track_caller]
+    fn check_tried(error: &AttemptError, tried: Tried, expected: (u128, u128)) {
+        let at = |random| delay(error, tried, random).as_millis();
         assert_eq!((at(0.0).min(at(1.0)), at(0.0).max(at(1.0))), expected);
     }
 
@@ -128,19 +184,62 @@ mod tests {
     }
 
     #[test]
+    fn attempts_that_are_refused_lie_at_most_100_ms_apart_whatever_each_takes() {
+        for (took, expected) in [
+            (0, (50, 100)),
+            (20, (30, 80)),
+            (60, (25, 40)),
+            (500, (25, 25)),
+        ] {
+            let tried = Tried {
+                failures: 1,
+                waited: Duration::from_secs(1),
+                took: Duration::from_millis(took),
+                pace: Pace::Eager,
+            };
+            check_tried(&refused(), tried, expected);
+        }
+    }
+
+    #[test]
+    fn who_has_a_tree_already_is_in_no_haste() {
+        for (failures, longest) in [(1, 50), (8, 5000), (400, 5000)] {
+            let tried = Tried {
+                failures,
+                waited: Duration::from_secs(1),
+                took: Duration::ZERO,
+                pace: Pace::Patient,
+            };
+            check_tried(&refused(), tried, (0, longest));
+        }
+    }
+
+    #[test]
     fn unknown_names_are_asked_for_seldom() {
         check(&unknown(), 1, 0, (750, 1000));
         check(&unknown(), 2, 1, (1500, 2000));
         check(&unknown(), 9, 60, (3750, 5000));
+        check(&lookup_timeout(), 2, 1, (1500, 2000));
     }
 
     #[test]
     fn the_servers_wish_is_honoured_and_spread() {
         check(&status(503, Some(2)), 1, 0, (2000, 4000));
+        check(&status(425, Some(2)), 1, 0, (2000, 4000));
+        check(&status(429, Some(2)), 7, 60, (2000, 4000));
         check(&status(503, Some(60)), 1, 0, (60_000, 65_000));
         check(&status(503, Some(u64::MAX)), 1, 0, (3_600_000, 3_605_000));
         check(&status(503, Some(0)), 1, 0, (0, 50));
         check(&status(503, None), 1, 0, (0, 50));
+    }
+
+    #[test]
+    fn what_is_tried_for_ever_is_tried_ever_more_seldom() {
+        let [first, longest] = [1, 60].map(Duration::from_secs);
+        for (failures, least) in [(1, 500), (2, 1000), (6, 16_000), (7, 30_000), (99, 30_000)] {
+            let at = |random| backoff(first, longest, failures, random).as_millis();
+            assert_eq!((at(0.0), at(1.0)), (least, 2 * least));
+        }
     }
 
     #[test]
@@ -181,6 +280,15 @@ mod tests {
             reason: "it has expired".into(),
         };
         check(certificate.into(), Outlook::Permanent);
+        let limit = Duration::from_secs(1);
+        for timed_out in [
+            ClientError::HandshakeTimeout { url: url(), limit },
+            ClientError::NoAnswer { url: url(), limit },
+            ClientError::Stalled { url: url(), limit },
+        ] {
+            check(timed_out.into(), Outlook::Transient);
+        }
+        check(lookup_timeout(), Outlook::Transient);
         check(AttemptError::Replaced, Outlook::Transient);
         let not_served = AttemptError::NotServed {
             wanted: revision,
@@ -203,6 +311,10 @@ mod tests {
             reason: Unfollowed::Loop,
         };
         check(redirect.into(), Outlook::Permanent);
+        let no_threads = UnpackError::Threads(io::Error::other("none"));
+        check(no_threads.into(), Outlook::Ours);
+        let (what, found, limit) = ("bytes", 2, 1);
+        check(AttemptError::TooLarge { what, found, limit }, Outlook::Ours);
     }
 
     #[test]

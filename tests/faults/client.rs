@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use code_server::config::credentials::{Credentials, Trust};
-use code_server::config::fetch::{FetchConfig, Layout, ProgressMode};
+use code_server::config::fetch::{Action, FetchConfig, Layout, ProgressMode};
 use code_server::config::url::Source;
 use code_server::fetch::progress::Progress;
 use code_server::fetch::{FetchError, Summary, run};
@@ -20,6 +20,7 @@ pub(crate) const KEEP: usize = 2;
 pub(crate) fn config(sources: &[SocketAddr], target: &Path, layout: Layout) -> FetchConfig {
     let source = |address| Source::parse(&format!("http://{address}")).unwrap();
     FetchConfig {
+        action: Action::Install,
         sources: sources.iter().map(source).collect(),
         credentials: Credentials {
             trust: Trust::default(),

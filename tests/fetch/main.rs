@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::middleware::{Next, from_fn};
 use code_server::config::credentials::{Credentials, Trust};
-use code_server::config::fetch::{FetchConfig, Layout, ProgressMode};
+use code_server::config::fetch::{Action, FetchConfig, Layout, ProgressMode};
 use code_server::config::url::{BaseUrl, Source};
 use code_server::digest::{Digest, Revision};
 use code_server::exit::{Exit, sentence};
@@ -56,6 +56,7 @@ impl Place {
 
     fn config(&self, server: &Server) -> FetchConfig {
         FetchConfig {
+            action: Action::Install,
             sources: vec![Source::Server(server.url())],
             credentials: Credentials {
                 trust: Trust::default(),

@@ -126,6 +126,13 @@ impl Target {
         held.filter(|held| held.revision == revision)
     }
 
+    /// The revision that the target holds, if it holds one as a whole.
+    pub(super) fn revision(&self) -> Result<Option<Revision>, InstallError> {
+        let text = self.read(REVISION)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.trim_end().parse().ok())
+    }
+
     /// Prepares to unpack an archive; what was staged before is removed.
     pub(super) fn stage(&self) -> Result<Staging, InstallError> {
         self.discard()?;

@@ -231,8 +231,9 @@ impl<'a> Fetching<'a> {
                 usize::try_from(doubled).map_or(piece.len(), |most| most.min(piece.len()));
             piece.advance(skipped);
             doubled -= skipped as u64;
+            let length = piece.len() as u64;
             begun.intake.give(piece).await.map_err(|_| Stopped::Gone)?;
-            self.progress.downloaded(begun.intake.came());
+            self.progress.downloaded(length);
         }
         let came = begun.intake.came();
         match begun.size {
