@@ -27,6 +27,7 @@ mod plan;
 pub mod progress;
 pub mod redirect;
 pub mod retry;
+mod runs;
 mod session;
 mod signal;
 mod sources;
