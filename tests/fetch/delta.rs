@@ -312,3 +312,70 @@ async fn an_archive_whose_names_are_in_no_order_is_fetched_whole_each_time() {
         place.assert_holds(&sample(1));
     }
 }
+
+/// A tree of some of a few names, in the order of their components; some content is that of an earlier tree.
+fn any_tree(random: &mut fastrand::Rng) -> Tree {
+    const NAMES: &[&str] = &[
+        "a", "a/b", "a/b/c", "a/b/d", "a/e", "b", "b/f", "b-g", "h", "h/i", "h/j", "h/k", "l", "m",
+    ];
+    const DIRECTORIES: &[&str] = &["a", "a/b", "b", "h"];
+    let mut tree = Tree::new();
+    for name in NAMES {
+        let thing = if DIRECTORIES.contains(name) {
+            Thing::Directory
+        } else {
+            match random.u8(..8) {
+                0 | 1 => continue,
+                2 => Thing::Link(random.choice(["a", "b/f", "../elsewhere"]).unwrap()),
+                _ => {
+                    let size = *random.choice(&[0, 7, 3_000, 70_000, 300_000]).unwrap();
+                    let mut content = fastrand::Rng::with_seed(random.u64(..2));
+                    Thing::File(
+                        std::iter::repeat_with(|| content.u8(..))
+                            .take(size)
+                            .collect(),
+                    )
+                }
+            }
+        };
+        tree.push((name, thing));
+    }
+    tree
+}
+
+/// Cuts that fall behind some names, or anywhere.
+fn sealed(tree: &Tree, random: &mut fastrand::Rng) -> Artifact {
+    match random.u64(..4) {
+        0 => artifact(tree),
+        odds => neat(tree, |name| name.len() as u64 % 3 < odds),
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_there_the_first_attempt_brings_the_tree() {
+    for layout in [Layout::Direct, Layout::Versioned] {
+        let mut reused = 0;
+        for seed in 0..8 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let place = Place::new();
+            for round in 0..8 {
+                let tree = any_tree(&mut random);
+                let server = Server::of(sealed(&tree, &mut random)).await;
+                let config = FetchConfig {
+                    layout,
+                    ..place.config(&server)
+                };
+                let summary = fetch(&config).await.unwrap();
+                assert_eq!(summary.attempts, 1, "seed {seed}, round {round}");
+                let root = match layout {
+                    Layout::Direct => place.target(),
+                    Layout::Versioned => place.target().join("current"),
+                };
+                let found = describe(&root);
+                assert_eq!(found, expected(&tree), "seed {seed}, round {round}");
+                reused += u64::from(summary.reused > 0);
+            }
+        }
+        assert!(reused > 10, "{reused}");
+    }
+}
