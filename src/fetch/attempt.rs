@@ -171,7 +171,10 @@ impl AttemptError {
             Self::Plain(error) => error.outlook(),
             Self::NotServed { .. } => Outlook::NotYet,
             Self::Replaced | Self::Patchwork(_) | Self::Unfinished { .. } => Outlook::Transient,
-            Self::Length { .. } | Self::Range { .. } | Self::Segment { .. } => Outlook::Damaged,
+            Self::Length { .. }
+            | Self::Range { .. }
+            | Self::Segment { .. }
+            | Self::Descriptor(DescriptorError::Malformed(_)) => Outlook::Damaged,
             Self::Frame { part } if *part == HEADER => Outlook::Damaged,
             Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
             Self::TooLarge { .. } | Self::Install(_) => Outlook::Ours,

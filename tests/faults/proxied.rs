@@ -171,7 +171,7 @@ fn judge(
             }
             let kind = match error {
                 FetchError::Deadline { .. } => "no time left",
-                FetchError::Failed(_) => "failed for good",
+                FetchError::Failed(_) | FetchError::Everywhere { .. } => "failed for good",
                 FetchError::Damaged { .. } => "damaged",
                 _ => return Err("nobody stopped it, and the target was in order".into()),
             };
