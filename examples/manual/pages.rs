@@ -231,22 +231,22 @@ pub(crate) const PAGES: &[Page] = &[
             "Before the first byte of an archive is asked for, it is compared with the free space and the free inodes of the file system of TARGET, beside what TARGET holds already.",
         ],
         exits: &[
-            (Exit::Done, "The target holds the tree."),
+            (Exit::Done, "The target holds the tree; with --print-revision, the revision was written; a follower was told to stop by SIGTERM or SIGINT."),
             (
                 Exit::Usage,
-                "The command line is wrong; an archive of a plain web server without --sha256 and without --allow-unverified, too.",
+                "The command line is wrong; so is an archive of a plain web server with none of --sha256, --revision and --allow-unverified.",
             ),
             (
                 Exit::Data,
-                "The archive, the descriptor or a digest is wrong, again and again.",
+                "The archive, the descriptor or a digest is wrong, again and again; or it is larger than --max-size or --max-entries allow.",
             ),
             (
                 Exit::Unavailable,
-                "No server that answers, is ready and has an accepted certificate, or not the wanted revision, until the deadline.",
+                "No server that answers, is ready and has an accepted certificate, or not the wanted revision, until the deadline. Where --fallback names others, the code is that of the first server's failure.",
             ),
             (
                 Exit::CannotCreate,
-                "The target or something in it cannot be created.",
+                "The target cannot be used, or something in it cannot be created.",
             ),
             (
                 Exit::Io,
@@ -254,7 +254,10 @@ pub(crate) const PAGES: &[Page] = &[
             ),
             (Exit::Busy, "Another one is at work on the same target."),
             (Exit::Refused, "The server refuses access."),
-            (Exit::Config, "A token or a certificate cannot be used."),
+            (
+                Exit::Config,
+                "A token, a certificate or the program of --on-change cannot be used.",
+            ),
         ],
         environment: &[
             (
@@ -290,6 +293,32 @@ pub(crate) const PAGES: &[Page] = &[
                 "Wait for one revision, for ten minutes at most:",
                 &[
                     "fetch-init http://myapp-code-server:8080 /app --revision sha256:1f0c… --deadline 10m",
+                ],
+            ),
+            (
+                "Ask which revision is served, and fetch nothing:",
+                &["fetch-init http://myapp-code-server:8080 --print-revision"],
+            ),
+            (
+                "Ask another server where the first one fails:",
+                &[
+                    "fetch-init http://myapp-code-server:8080 /app --fallback http://mirror:8080",
+                ],
+            ),
+            (
+                "Stay, install each new revision, and have the application load it:",
+                &["fetch-init http://myapp-code-server:8080 /app --follow --signal HUP=gunicorn"],
+            ),
+            (
+                "The same with a command, which finds the new revision in CODE_REVISION and the one before in CODE_PREVIOUS_REVISION:",
+                &[
+                    "fetch-init http://myapp-code-server:8080 /app --follow --on-change \"sh -c 'date > /app/reload'\"",
+                ],
+            ),
+            (
+                "Take an archive from a plain web server:",
+                &[
+                    "fetch-init https://files.example/code.tar.gz /app --sha256 \"$(sha256sum < code.tar.gz | cut -c1-64)\"",
                 ],
             ),
         ],

@@ -16,7 +16,7 @@ use rustix::fs::Mode;
 use tokio::runtime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// What Kubernetes shows of a termination log, in bytes.
 const LONGEST_REASON: usize = 4096;
@@ -45,8 +45,12 @@ fn main() -> ExitCode {
     match run(&config) {
         Ok(()) => Exit::Done.into(),
         Err(Failure { exit, reason }) => {
-            // Nobody is left to tell if standard error is gone.
-            drop(writeln!(io::stderr(), "error: {reason}"));
+            if config.log_format.is_json() {
+                error!(code = exit.code(), "{reason}");
+            } else {
+                // Nobody is left to tell if standard error is gone.
+                drop(writeln!(io::stderr(), "error: {reason}"));
+            }
             note(&config.termination_log, &reason);
             exit.into()
         }

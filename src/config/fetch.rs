@@ -32,7 +32,7 @@ struct FetchArgs {
     #[arg(env = "FETCH_INIT_URL")]
     url: String,
 
-    /// The directory that is to hold the tree; it is made if its parent is there
+    /// The directory that is to hold the tree; it is made if its parent is there. Left out with --print-revision
     #[arg(env = "FETCH_INIT_TARGET", required_unless_present = "print_revision")]
     target: Option<PathBuf>,
 

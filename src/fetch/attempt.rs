@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use super::client::ClientError;
 use super::install::InstallError;
 use super::plain::PlainError;
-use crate::config::url::BaseUrl;
+use crate::config::url::{BaseUrl, ResourceUrl};
 use crate::descriptor::DescriptorError;
 use crate::digest::{Digest, Revision};
 use crate::exit::Exit;
@@ -45,8 +45,13 @@ pub enum AttemptError {
     #[error("the archive that the descriptor names is not served any more")]
     Replaced,
     /// The descriptor cannot be used.
-    #[error(transparent)]
-    Descriptor(#[from] DescriptorError),
+    #[error("{url} {}", flawed(.source))]
+    Descriptor {
+        /// Behind all redirects.
+        url: Box<ResourceUrl>,
+        /// What is wrong with it.
+        source: DescriptorError,
+    },
     /// The descriptor is another revision's.
     #[error("the server gave the descriptor of revision {found} for that of {wanted}")]
     WrongRevision {
@@ -56,10 +61,12 @@ pub enum AttemptError {
         found: Revision,
     },
     /// The archive is larger than is allowed here.
-    #[error("the archive has {found} {what}, and {limit} are allowed")]
+    #[error("the archive has {found} {what}, and {limit} are allowed by {flag}")]
     TooLarge {
         /// Bytes or entries.
         what: &'static str,
+        /// Where that is configured.
+        flag: &'static str,
         /// As the descriptor has it.
         found: u64,
         /// As configured.
@@ -179,7 +186,7 @@ impl AttemptError {
             Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
             Self::TooLarge { .. } | Self::Install(_) => Outlook::Ours,
             Self::Status { .. }
-            | Self::Descriptor(_)
+            | Self::Descriptor { .. }
             | Self::WrongRevision { .. }
             | Self::Frame { .. }
             | Self::Unpack(_)
@@ -196,7 +203,7 @@ impl AttemptError {
                 _ => Exit::Unavailable,
             },
             Self::Client(ClientError::TooLong { .. })
-            | Self::Descriptor(_)
+            | Self::Descriptor { .. }
             | Self::WrongRevision { .. }
             | Self::TooLarge { .. }
             | Self::Length { .. }
@@ -245,7 +252,17 @@ fn what_to_do(status: StatusCode) -> &'static str {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             ": give it a token that it knows with --token-file"
         }
+        StatusCode::NOT_FOUND => {
+            ": give the base URL of a code-server, or of an archive one that ends with .tar.gz, .tgz or .tar"
+        }
         _ => "",
+    }
+}
+
+fn flawed(error: &DescriptorError) -> &'static str {
+    match error {
+        DescriptorError::Malformed(_) => "is not what a code-server answers",
+        _ => "cannot be used",
     }
 }
 

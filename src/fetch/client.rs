@@ -113,7 +113,7 @@ pub enum ClientError {
         reason: String,
     },
     /// There is a connection, and it cannot be made secure.
-    #[error("cannot speak TLS with {url}")]
+    #[error("cannot speak TLS with {url}{}", instead(.source))]
     Handshake {
         /// Of the server.
         url: BaseUrl,
@@ -468,6 +468,15 @@ fn refusal(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref()? {
         rustls::Error::InvalidCertificate(error) => Some(trust::reason(error)),
         _ => None,
+    }
+}
+
+/// What a server probably speaks whose first bytes are no TLS.
+fn instead(error: &io::Error) -> &'static str {
+    let error = error.get_ref().and_then(|error| error.downcast_ref());
+    match error {
+        Some(rustls::Error::InvalidMessage(_)) => ", which may speak plain http:// only",
+        _ => "",
     }
 }
 

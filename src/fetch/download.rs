@@ -178,7 +178,7 @@ impl<'a> Download<'a> {
     /// Asks what there is to download.
     async fn descriptor(&self) -> Result<Descriptor, AttemptError> {
         let resource = inquiry::resource(self.config.revision);
-        let hold = inquiry::hold(self.config.stall_timeout, self.alone);
+        let hold = inquiry::hold(self.config, self.alone);
         let headers = inquiry::held(hold, None);
         let response = self.client().get(&resource, headers).await?;
         if response.status != StatusCode::OK {
@@ -262,12 +262,22 @@ impl<'a> Download<'a> {
             max_entries,
             ..
         } = self.config;
-        for (what, found, limit) in [
-            ("bytes", descriptor.uncompressed_size, *max_size),
-            ("entries", descriptor.entries, *max_entries),
+        for (what, flag, found, limit) in [
+            (
+                "bytes of tar",
+                "--max-size",
+                descriptor.uncompressed_size,
+                *max_size,
+            ),
+            ("entries", "--max-entries", descriptor.entries, *max_entries),
         ] {
             if let Some(limit) = limit.filter(|&limit| found > limit) {
-                return Err(AttemptError::TooLarge { what, found, limit });
+                return Err(AttemptError::TooLarge {
+                    what,
+                    flag,
+                    found,
+                    limit,
+                });
             }
         }
         Ok(Limits {

@@ -20,7 +20,7 @@ use super::attempts::{self, Terms};
 use super::client::Client;
 use super::hook::{self, Change, Hook};
 use super::inquiry::{Answer, Inquiry, LONGEST_HOLD};
-use super::progress::Progress;
+use super::progress::{Phase, Progress};
 use super::retry::{Pace, backoff};
 use super::{FetchError, Fetcher, signal};
 use crate::config::fetch::FetchConfig;
@@ -54,6 +54,7 @@ pub async fn follow(
     }
     let mut fetcher = Fetcher::open(config, progress).await?;
     let held = fetcher.held().await?;
+    progress.enter(Phase::Wait);
     let first = match fetcher.fetch(&stop).await {
         Err(FetchError::Stopped) => return Ok(()),
         other => other?.revision,
@@ -72,7 +73,9 @@ pub async fn follow(
         trouble: None,
     };
     follower.react(held, &stop).await;
-    follower.go_on(&stop).await;
+    if !stop.is_cancelled() {
+        follower.go_on(&stop).await;
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::attempt::AttemptError;
 use super::attempts::Task;
 use super::client::{Client, Response};
 use super::retry::retry_after;
+use crate::config::fetch::FetchConfig;
 use crate::config::url::BaseUrl;
 use crate::descriptor::{CODE_REVISION, DESCRIPTOR, Descriptor, LARGEST_DESCRIPTOR, REVISIONS};
 use crate::digest::Revision;
@@ -20,10 +21,16 @@ const SHARED_HOLD: Duration = Duration::from_secs(1);
 /// How a server says that it has heard how long it may hold a request.
 const PREFERENCE_APPLIED: &str = "preference-applied";
 
-/// How long a server may hold a request, of one or of several: well before its silence would count as a stall.
-pub(super) fn hold(stall_timeout: Duration, alone: bool) -> Duration {
+/// How long a server may hold a request, of one or of several: well before its silence would count as a stall, and so that
+/// it can say what it has instead before time is up.
+pub(super) fn hold(config: &FetchConfig, alone: bool) -> Duration {
+    hold_within(config.stall_timeout, config.deadline, alone)
+}
+
+fn hold_within(stall_timeout: Duration, deadline: Option<Duration>, alone: bool) -> Duration {
     let longest = if alone { LONGEST_HOLD } else { SHARED_HOLD };
-    longest.min(stall_timeout / 2)
+    let limit = deadline.map_or(stall_timeout, |deadline| deadline.min(stall_timeout));
+    longest.min(limit / 2)
 }
 
 /// The headers of a request that a server may hold until it has something, or something else than what has this tag.
@@ -53,7 +60,12 @@ pub(super) async fn read(
     response: Response,
     wanted: Option<Revision>,
 ) -> Result<Descriptor, AttemptError> {
-    let descriptor = Descriptor::parse(&response.collect(LARGEST_DESCRIPTOR).await?)?;
+    let url = response.url().clone();
+    let text = response.collect(LARGEST_DESCRIPTOR).await?;
+    let descriptor = Descriptor::parse(&text).map_err(|source| AttemptError::Descriptor {
+        url: Box::new(url),
+        source,
+    })?;
     match wanted {
         Some(wanted) if wanted != descriptor.revision => Err(AttemptError::WrongRevision {
             wanted,
@@ -122,16 +134,12 @@ pub(super) struct Answer {
 
 impl<'a> Inquiry<'a> {
     /// Asks for what is current, or waits for one revision.
-    pub(super) fn new(
-        clients: &'a [Client],
-        wanted: Option<Revision>,
-        stall_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(clients: &'a [Client], config: &FetchConfig) -> Self {
         Self {
             clients,
-            wanted,
+            wanted: config.revision,
             known: None,
-            holds: [true, false].map(|alone| hold(stall_timeout, alone)),
+            holds: [true, false].map(|alone| hold(config, alone)),
             turn: 0,
             alone: true,
         }
@@ -196,16 +204,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_holds_a_request_for_less_than_a_stall() {
-        let check = |stall, alone, expected| {
-            let hold = hold(Duration::from_secs(stall), alone);
-            assert_eq!(hold, Duration::from_millis(expected), "{stall} {alone}");
+    fn a_server_holds_a_request_for_less_than_a_stall_and_for_less_than_there_is_time() {
+        let check = |stall, deadline: Option<u64>, alone, expected| {
+            let deadline = deadline.map(Duration::from_secs);
+            let hold = hold_within(Duration::from_secs(stall), deadline, alone);
+            assert_eq!(
+                hold,
+                Duration::from_millis(expected),
+                "{stall} {deadline:?} {alone}"
+            );
         };
-        check(30, true, 15_000);
-        check(300, true, 55_000);
-        check(30, false, 1000);
-        check(1, true, 500);
-        check(1, false, 500);
+        check(30, None, true, 15_000);
+        check(30, Some(300), true, 15_000);
+        check(30, Some(4), true, 2000);
+        check(300, None, true, 55_000);
+        check(30, None, false, 1000);
+        check(30, Some(1), false, 500);
+        check(1, None, true, 500);
+        check(1, Some(300), false, 500);
     }
 
     #[test]

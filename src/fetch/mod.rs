@@ -152,7 +152,9 @@ pub async fn run(
     progress: &Progress,
     stop: CancellationToken,
 ) -> Result<Summary, FetchError> {
-    Fetcher::open(config, progress).await?.fetch(&stop).await
+    let mut fetcher = Fetcher::open(config, progress).await?;
+    progress.enter(Phase::Wait);
+    fetcher.fetch(&stop).await
 }
 
 /// Asks which revision is served, or waits until the one that is wanted is. Nothing is written.
@@ -162,7 +164,7 @@ pub async fn inquire(
     stop: CancellationToken,
 ) -> Result<Revision, FetchError> {
     let clients = clients(config)?;
-    let mut inquiry = Inquiry::new(&clients, config.revision, config.stall_timeout);
+    let mut inquiry = Inquiry::new(&clients, config);
     let mut attempts = 0;
     progress.enter(Phase::Wait);
     let answer = tokio::select! {
@@ -227,7 +229,6 @@ impl<'a> Fetcher<'a> {
     pub async fn fetch(&mut self, stop: &CancellationToken) -> Result<Summary, FetchError> {
         let started = Instant::now();
         let tasks = TaskTracker::new();
-        self.progress.enter(Phase::Wait);
         let mut download = Download::new(
             self.config,
             &self.clients,

@@ -313,8 +313,13 @@ mod tests {
         check(redirect.into(), Outlook::Permanent);
         let no_threads = UnpackError::Threads(io::Error::other("none"));
         check(no_threads.into(), Outlook::Ours);
-        let (what, found, limit) = ("bytes", 2, 1);
-        check(AttemptError::TooLarge { what, found, limit }, Outlook::Ours);
+        let too_large = AttemptError::TooLarge {
+            what: "entries",
+            flag: "--max-entries",
+            found: 2,
+            limit: 1,
+        };
+        check(too_large, Outlook::Ours);
     }
 
     #[test]

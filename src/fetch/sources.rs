@@ -133,10 +133,12 @@ impl Sources {
         Verdict::Again
     }
 
-    /// Notes that time was up while a server was asked; what is known of it already may tell more.
+    /// Notes that time was up while a server was asked; what is known of it already may tell more. What it had instead of the
+    /// revision that was waited for always does: it was held until then, as it was asked to be.
     pub(super) fn cut(&mut self, turn: usize, unfinished: AttemptError, tells_more: bool) {
         let last = &mut self.sources[turn].last;
-        if tells_more || last.is_none() {
+        let was_held = matches!(last, Some(AttemptError::NotServed { .. }));
+        if (tells_more && !was_held) || last.is_none() {
             *last = Some(unfinished);
         }
     }
@@ -198,7 +200,7 @@ mod tests {
     use super::super::client::ClientError;
     use super::super::install::InstallError;
     use super::*;
-    use crate::digest::Digest;
+    use crate::digest::{Digest, Revision};
     use crate::exit::Exit;
     use crate::unpack::UnpackError;
 
@@ -379,6 +381,29 @@ mod tests {
             }
             sources.cut(0, unfinished(), tells_more);
             assert!(text(sources).ends_with("had not answered by then"));
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_revision_is_told_what_there_is_instead() {
+        let [wanted, served] =
+            [b"a", b"b"].map(|listing| Revision::of_listing(Digest::of(listing)));
+        let urls = [url::Source::Server(url("a"))];
+        let mut sources = Sources::new(1, Pace::Eager);
+        let not_served = AttemptError::NotServed {
+            wanted,
+            served: Some(served),
+            retry_after: None,
+        };
+        fail(&mut sources, 0, 0, not_served);
+        let unfinished = AttemptError::Unfinished {
+            url: url("a"),
+            came: None,
+        };
+        sources.cut(0, unfinished, true);
+        let text = sentence(&sources.late(&urls, Duration::ZERO, 2));
+        for revision in [wanted, served] {
+            assert!(text.contains(&revision.to_string()), "{text}");
         }
     }
 

@@ -1,6 +1,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::process::geteuid;
+
 use super::space::Shortfall;
 use crate::entry::EntryPath;
 use crate::exit::Exit;
@@ -9,7 +11,7 @@ use crate::exit::Exit;
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// The target is no directory, or cannot be made one.
-    #[error("cannot use {} as target", .path.display())]
+    #[error("cannot use {} as target{}", .path.display(), what_to_do(.source))]
     Target {
         /// As configured.
         path: PathBuf,
@@ -17,7 +19,10 @@ pub enum InstallError {
         source: io::Error,
     },
     /// What an earlier run has left in the target is not for this one.
-    #[error("cannot use {}, which should be a directory of this user's own", .path.display())]
+    #[error(
+        "cannot use {}, which should be a directory of this user's own: remove it as the user who made it, or run as that one",
+        .path.display()
+    )]
     Hidden {
         /// The hidden directory.
         path: PathBuf,
@@ -109,5 +114,41 @@ impl InstallError {
             path,
             source,
         }
+    }
+}
+
+/// What a volume has to be like, as far as it is known by the failure that it is not.
+fn what_to_do(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::NotFound => ", whose parent is not there (is the volume mounted?)".into(),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ", where a volume has to be mounted that can be written".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            let user = geteuid().as_raw();
+            format!(", which user {user} has to own or to be let in by a group (fsGroup in a pod)")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::sentence;
+
+    #[test]
+    fn a_target_that_cannot_be_used_is_told_with_what_it_takes() {
+        let check = |kind: io::ErrorKind, expected: &str| {
+            let (path, source) = (PathBuf::from("/app"), kind.into());
+            let text = sentence(&InstallError::Target { path, source });
+            assert!(text.starts_with("cannot use /app as target"), "{text}");
+            assert!(text.contains(expected), "{text}");
+        };
+        check(io::ErrorKind::NotFound, "is the volume mounted");
+        check(io::ErrorKind::ReadOnlyFilesystem, "can be written");
+        let user = format!("user {} ", geteuid().as_raw());
+        check(io::ErrorKind::PermissionDenied, &user);
+        check(io::ErrorKind::NotADirectory, "target: not a directory");
     }
 }

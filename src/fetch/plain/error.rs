@@ -13,7 +13,7 @@ use crate::unpack::UnpackError;
 #[derive(Debug, thiserror::Error)]
 pub enum PlainError {
     /// The server answered something else.
-    #[error("{url} answered \"{status}\"")]
+    #[error("{url} answered \"{status}\"{}", what_to_do(*.status))]
     Status {
         /// Behind all redirects.
         url: Box<ResourceUrl>,
@@ -154,6 +154,15 @@ impl Flaw {
             | Self::Followed
             | Self::TooLong { .. } => Exit::Data,
         }
+    }
+}
+
+fn what_to_do(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            ": give it a token that it knows with --token-file, or a URL whose signature has not expired"
+        }
+        _ => "",
     }
 }
 
