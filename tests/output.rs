@@ -333,3 +333,31 @@ async fn a_disk_that_a_change_fills_keeps_the_tree_that_was_there() {
     assert_eq!(fs::read_dir(small.path()).unwrap().count(), held);
     assert!(!small.path().join(".code-fetch/staging").exists());
 }
+
+#[tokio::test]
+async fn a_failure_is_a_line_for_machines_too_if_the_others_are() {
+    let place = tempfile::tempdir().unwrap();
+    let note = place.path().join("note");
+    fs::write(&note, "").unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args([
+        "http://127.0.0.1:1",
+        "--log-format=json",
+        "--deadline=300ms",
+    ]);
+    command.arg(place.path().join("target"));
+    command.arg("--termination-log").arg(&note);
+    let output = run(command).await;
+    assert_eq!(output.status.code(), Some(69));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = lines.last().unwrap();
+    assert_eq!(
+        (&last["level"], &last["code"]),
+        (&"ERROR".into(), &69.into())
+    );
+    assert_eq!(last["message"], fs::read_to_string(note).unwrap());
+}

@@ -231,7 +231,10 @@ pub(crate) const PAGES: &[Page] = &[
             "Before the first byte of an archive is asked for, it is compared with the free space and the free inodes of the file system of TARGET, beside what TARGET holds already.",
         ],
         exits: &[
-            (Exit::Done, "The target holds the tree; with --print-revision, the revision was written; a follower was told to stop by SIGTERM or SIGINT."),
+            (
+                Exit::Done,
+                "The target holds the tree; with --print-revision, the revision was written; a follower was told to stop by SIGTERM or SIGINT.",
+            ),
             (
                 Exit::Usage,
                 "The command line is wrong; so is an archive of a plain web server with none of --sha256, --revision and --allow-unverified.",
@@ -301,9 +304,7 @@ pub(crate) const PAGES: &[Page] = &[
             ),
             (
                 "Ask another server where the first one fails:",
-                &[
-                    "fetch-init http://myapp-code-server:8080 /app --fallback http://mirror:8080",
-                ],
+                &["fetch-init http://myapp-code-server:8080 /app --fallback http://mirror:8080"],
             ),
             (
                 "Stay, install each new revision, and have the application load it:",

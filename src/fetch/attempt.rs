@@ -181,7 +181,10 @@ impl AttemptError {
             Self::Length { .. }
             | Self::Range { .. }
             | Self::Segment { .. }
-            | Self::Descriptor(DescriptorError::Malformed(_)) => Outlook::Damaged,
+            | Self::Descriptor {
+                source: DescriptorError::Malformed(_),
+                ..
+            } => Outlook::Damaged,
             Self::Frame { part } if *part == HEADER => Outlook::Damaged,
             Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
             Self::TooLarge { .. } | Self::Install(_) => Outlook::Ours,

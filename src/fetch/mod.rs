@@ -83,7 +83,7 @@ pub enum FetchError {
     #[error(transparent)]
     Failed(AttemptError),
     /// What comes is damaged again and again.
-    #[error("the archive came damaged {times} times in a row")]
+    #[error("what came was damaged {times} times in a row")]
     Damaged {
         /// How often.
         times: u32,
