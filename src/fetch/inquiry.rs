@@ -29,8 +29,8 @@ pub(super) fn hold(config: &FetchConfig, alone: bool) -> Duration {
 
 fn hold_within(stall_timeout: Duration, deadline: Option<Duration>, alone: bool) -> Duration {
     let longest = if alone { LONGEST_HOLD } else { SHARED_HOLD };
-    let limit = deadline.map_or(stall_timeout, |deadline| deadline.min(stall_timeout));
-    longest.min(limit / 2)
+    let longest = longest.min(stall_timeout / 2);
+    deadline.map_or(longest, |deadline| longest.min(deadline * 3 / 4))
 }
 
 /// The headers of a request that a server may hold until it has something, or something else than what has this tag.
@@ -216,10 +216,10 @@ mod tests {
         };
         check(30, None, true, 15_000);
         check(30, Some(300), true, 15_000);
-        check(30, Some(4), true, 2000);
+        check(30, Some(4), true, 3000);
         check(300, None, true, 55_000);
         check(30, None, false, 1000);
-        check(30, Some(1), false, 500);
+        check(30, Some(1), false, 750);
         check(1, None, true, 500);
         check(1, Some(300), false, 500);
     }
