@@ -181,17 +181,16 @@ impl AttemptError {
             Self::Length { .. }
             | Self::Range { .. }
             | Self::Segment { .. }
+            | Self::Frame { .. }
             | Self::Descriptor {
                 source: DescriptorError::Malformed(_),
                 ..
             } => Outlook::Damaged,
-            Self::Frame { part } if *part == HEADER => Outlook::Damaged,
             Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
             Self::TooLarge { .. } | Self::Install(_) => Outlook::Ours,
             Self::Status { .. }
             | Self::Descriptor { .. }
             | Self::WrongRevision { .. }
-            | Self::Frame { .. }
             | Self::Unpack(_)
             | Self::Content { .. } => Outlook::Permanent,
         }

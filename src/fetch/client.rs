@@ -374,6 +374,7 @@ impl Client {
     /// A connection to the first of the host's addresses that takes one.
     async fn connect(&self) -> Result<TcpStream, ClientError> {
         let mut last = io::Error::other("the host has no address");
+        let mut refused = false;
         for address in self.look_up().await? {
             match timeout(self.timeouts.connect, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
@@ -381,14 +382,19 @@ impl Client {
                     drop(stream.set_nodelay(true));
                     return Ok(stream);
                 }
-                Ok(Err(error)) => last = error,
+                Ok(Err(error)) => {
+                    refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+                    last = error;
+                }
                 Err(_) => last = io::ErrorKind::TimedOut.into(),
             }
         }
         let url = self.url.clone();
-        Err(match last.kind() {
-            io::ErrorKind::ConnectionRefused => ClientError::Refused { url },
-            _ => ClientError::Connect { url, source: last },
+        // The host is there, whichever of its addresses cannot be reached from here.
+        Err(if refused {
+            ClientError::Refused { url }
+        } else {
+            ClientError::Connect { url, source: last }
         })
     }
 
@@ -535,5 +541,43 @@ impl Response {
             body.extend_from_slice(&piece);
         }
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_refuses_at_one_of_its_addresses_refuses() {
+        // Nobody listens there as long as this is only bound.
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let refusing = bound.local_addr().unwrap();
+        let unreachable: SocketAddr = "255.255.255.255:1".parse().unwrap();
+        let limit = Duration::from_secs(5);
+        let timeouts = Timeouts {
+            lookup: limit,
+            connect: limit,
+            stall: limit,
+        };
+        let credentials = Credentials {
+            trust: Trust::default(),
+            token_file: None,
+        };
+        let check = async |addresses: &[SocketAddr], expected: bool| {
+            let url = BaseUrl::parse("http://code").unwrap();
+            let client = Client::new(url, timeouts, &credentials).unwrap();
+            *client.lookup.lock().unwrap() = Some(Lookup {
+                when: Instant::now(),
+                addresses: addresses.into(),
+            });
+            let error = client.connect().await.unwrap_err();
+            let refused = matches!(error, ClientError::Refused { .. });
+            assert_eq!(refused, expected, "{addresses:?}: {error}");
+        };
+        check(&[refusing, unreachable], true).await;
+        check(&[unreachable, refusing], true).await;
+        check(&[unreachable], false).await;
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn hold(config: &FetchConfig, alone: bool) -> Duration {
 fn hold_within(stall_timeout: Duration, deadline: Option<Duration>, alone: bool) -> Duration {
     let longest = if alone { LONGEST_HOLD } else { SHARED_HOLD };
     let longest = longest.min(stall_timeout / 2);
-    deadline.map_or(longest, |deadline| longest.min(deadline * 3 / 4))
+    deadline.map_or(longest, |deadline| longest.min(deadline / 4 * 3))
 }
 
 /// The headers of a request that a server may hold until it has something, or something else than what has this tag.

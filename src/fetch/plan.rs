@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// What is held, one letter a segment: behind it `+` where its last entry goes on, `!` where an entry was touched, and
-    /// `~` where it is a piece of a file.
+    /// `~` where it is a piece of a file, or `?` if that file was touched.
     fn held(text: &str) -> Vec<HeldSegment> {
         let mut held: Vec<HeldSegment> = Vec::new();
         for character in text.chars() {
@@ -213,10 +213,10 @@ mod tests {
             match (character, last) {
                 ('+', Some(last)) => last.goes_on = true,
                 ('!', Some(last)) => last.is_intact = false,
-                ('~', Some(last)) => {
+                ('~' | '?', Some(last)) => {
                     last.within = Some(Within {
                         offset: 0,
-                        is_intact: true,
+                        is_intact: character == '~',
                     });
                 }
                 (letter, _) => held.push(HeldSegment {
@@ -288,6 +288,7 @@ mod tests {
     fn pieces_of_a_file_are_copied_where_it_changed_elsewhere() {
         check("ABXDE", "A+B~+C~+DE", "A*XDe");
         check("ABCDE", "A!+B~+C~+DE", "A**De");
+        check("ABXDE", "A!+B?+C?+DE", "ABXDe");
         // Under another name, too.
         check("XBCYE", "A+B~+C~+DE", "X**Ye");
     }

@@ -303,7 +303,7 @@ mod tests {
         };
         check(segment, Outlook::Damaged);
         check(AttemptError::Frame { part: HEADER }, Outlook::Damaged);
-        check(AttemptError::Frame { part: TRAILER }, Outlook::Permanent);
+        check(AttemptError::Frame { part: TRAILER }, Outlook::Damaged);
         check(UnpackError::Truncated.into(), Outlook::Permanent);
         let redirect = ClientError::Redirect {
             from: Box::new(url().resource("code.json")),
@@ -367,6 +367,8 @@ mod tests {
         ] {
             check(flawed(damage), Outlook::Damaged, Exit::Data);
         }
+        let full = UnpackError::Listing(io::ErrorKind::StorageFull.into());
+        check(flawed(full.into()), Outlook::Ours, Exit::Io);
         let limit = 1;
         for hostile in [
             Flaw::TooLong { limit },

@@ -239,7 +239,7 @@ async fn a_record_that_lies_is_found_out_and_forgotten() {
 
 #[tokio::test]
 async fn after_another_boot_and_with_a_damaged_record_everything_comes() {
-    let spoils: [fn(&Path); 5] = [
+    let spoils: [fn(&Path); 7] = [
         |hidden| {
             let stamps = fs::read_to_string(hidden.join("stamps")).unwrap();
             let rest = stamps.split_once('\n').unwrap().1;
@@ -251,6 +251,15 @@ async fn after_another_boot_and_with_a_damaged_record_everything_comes() {
             fs::write(hidden.join("stamps"), &stamps[..=cut]).unwrap();
         },
         |hidden| fs::write(hidden.join("segments"), "").unwrap(),
+        |hidden| {
+            let segments = fs::read_to_string(hidden.join("segments")).unwrap();
+            let first: String = segments.split_inclusive('\n').take(2).collect();
+            fs::write(hidden.join("segments"), first).unwrap();
+        },
+        |hidden| {
+            let other = artifact(&sample(2)).descriptor.revision;
+            fs::write(hidden.join("../.code-revision"), format!("{other}\n")).unwrap();
+        },
         |hidden| fs::remove_file(hidden.join("installed")).unwrap(),
         |hidden| fs::remove_file(hidden.join("../.code-revision")).unwrap(),
     ];

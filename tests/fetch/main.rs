@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod delta;
+mod sources;
 #[path = "../support/mod.rs"]
 mod support;
 mod versioned;
@@ -327,6 +328,19 @@ async fn damage_is_given_up_only_when_nothing_else_happens_between() {
         _ => {}
     });
     fetch(&place.config(&server.await)).await.unwrap();
+    place.assert_holds(&sample(2));
+}
+
+#[tokio::test]
+async fn damage_behind_the_segments_is_mended_too() {
+    let place = Place::with_old_tree().await;
+    let server = spoiling(artifact(&sample(2)), |answer, before| {
+        if before == 0 {
+            *answer.body.last_mut().unwrap() ^= 1;
+        }
+    });
+    let summary = fetch(&place.config(&server.await)).await.unwrap();
+    assert_eq!(summary.attempts, 2);
     place.assert_holds(&sample(2));
 }
 

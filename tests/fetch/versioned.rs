@@ -164,3 +164,18 @@ async fn names_that_somebody_else_has_are_not_taken() {
         assert_eq!(fs::read_dir(place.target()).unwrap().count(), 1);
     }
 }
+
+#[tokio::test]
+async fn who_was_repaired_has_it_all() {
+    let place = Place::new();
+    let server = Server::of(support::artifact::neat(&sample(1), |_| true)).await;
+    let config = place.versioned(&server);
+    fetch(&config).await.unwrap();
+    fs::write(place.target().join("current/app/small"), "edited").unwrap();
+    let repaired = fetch(&config).await.unwrap();
+    assert!(repaired.is_new && repaired.reused > 0);
+    let again = fetch(&config).await.unwrap();
+    assert!(!again.is_new);
+    assert_eq!(again.downloaded, 0);
+    place.assert_is_current(&sample(1), 1);
+}

@@ -1,12 +1,15 @@
 //! What is not taken: the target stays as it was, and one sentence tells why.
 
+use std::fs;
 use std::io::Read;
+use std::process::{Command, Stdio};
 
 use code_server::digest::{Digest, Revision};
 use tar::{Builder, EntryType, Header};
 
 use crate::place::{Place, gzip, serving};
 use crate::support::server::{Answer, Server};
+use crate::tools;
 
 /// Fetches an archive that must be refused with the code of bad data, by a sentence with these parts.
 async fn refused(archive: Vec<u8>, flags: &[&str], parts: &[&str]) {
@@ -69,7 +72,7 @@ async fn a_revision_is_as_good_as_a_digest() {
     let digest = Digest::of(&archive).hex();
     assert!(ended.log.contains(&digest), "{}", ended.log);
     let mut revision = String::new();
-    std::fs::File::open(place.path("target/.code-revision"))
+    fs::File::open(place.path("target/.code-revision"))
         .unwrap()
         .read_to_string(&mut revision)
         .unwrap();
@@ -230,4 +233,48 @@ async fn a_deadline_tells_how_far_it_was() {
     let log = place.fails(&url, &flags, 69).await;
     let expected = format!("/code.tar.gz?… had sent 300000 of the archive's {size} bytes by then");
     assert!(log.contains(&expected), "{log}");
+}
+
+/// Runs the program where a volume is mounted on a name in the target; how it ended, and what it said.
+fn fetched_around(place: &Place, mounted: &str, url: &str) -> (Option<i32>, String) {
+    const SCRIPT: &str = r#"mount -t tmpfs none "$1" && exec "$2" "$3" "$4" --allow-unverified"#;
+    let target = place.path("target");
+    let mount_point = target.join(mounted);
+    fs::create_dir_all(&mount_point).unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["-rm", "sh", "-c", SCRIPT, "sh"])
+        .arg(mount_point)
+        .arg(env!("CARGO_BIN_EXE_fetch-init"))
+        .arg(url)
+        .arg(target)
+        .stdin(Stdio::null());
+    let output = command.output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_volume_within_the_target_is_named_before_anything_changes() {
+    let may_mount = Command::new("unshare").args(["-rm", "true"]).output();
+    if !may_mount.is_ok_and(|output| output.status.success()) {
+        tools::skip(false, "nothing can be mounted here");
+        return;
+    }
+    for (mounted, code) in [("app", 73), ("app/empty", 0)] {
+        let place = Place::new();
+        let server = serving(place.tar_gz()).await;
+        let url = format!("{}/code.tar.gz", server.url());
+        let run = tokio::task::spawn_blocking(move || {
+            let ended = fetched_around(&place, mounted, &url);
+            let is_ready = place.path("target/.code-fetch/staging/ready").exists();
+            (ended, is_ready, place.path("target/main.py").exists())
+        });
+        let ((ended, log), is_ready, is_installed) = run.await.unwrap();
+        assert_eq!(ended, Some(code), "{log}");
+        assert_eq!((is_ready, is_installed), (false, code == 0));
+        assert!(code == 0 || log.contains("mounted on \"app\""), "{log}");
+    }
 }

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use code_server::digest::Digest;
+
 use crate::place::{Place, noise, tagged};
 use crate::support::server::{Answer, Request, Server};
 
@@ -190,6 +192,63 @@ async fn a_mixture_of_two_archives_under_one_tag_is_found_and_fetched_anew() {
     place.succeeds(&url, &wanted, &[]).await;
     // Who was caught is not trusted again.
     assert_eq!(asked(&server), [ALL, &from(300_000), ALL, ALL]);
+}
+
+/// A mirror has other bytes of the same tree; that of the first is the wanted one, and it breaks.
+async fn mirrored(flags: impl Fn(&str) -> Vec<String>) -> (Vec<String>, Vec<String>) {
+    let place = Place::new();
+    let first = place.tar();
+    // The owner is no part of the tree, nor is the sum of the header that has it.
+    let second = with_another_owner(&first);
+    assert!(first.len() == second.len() && first != second);
+    let wanted = Digest::of(&second).hex();
+    let breaking = Server::start(move |request, before| {
+        let mut answer = tagged(&first, TAG, request);
+        answer.cut = (before == 0).then_some(300_000);
+        answer.status = if before == 0 { 200 } else { 503 };
+        answer
+    });
+    let breaking = breaking.await;
+    let mirror = Server::start(move |request, _| tagged(&second, TAG, request)).await;
+    let fallback = format!("{}/code.tar", mirror.url());
+    let mut flags = flags(&wanted);
+    flags.extend(["--fallback".into(), fallback]);
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    let url = format!("{}/code.tar", breaking.url());
+    let ended = place.fetch(&url, &flags).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    place.assert_fetched();
+    (asked(&breaking), asked(&mirror))
+}
+
+/// The same tar, but for the user id that each header has.
+fn with_another_owner(tar: &[u8]) -> Vec<u8> {
+    let mut changed = tar.to_vec();
+    let mut archive = tar::Archive::new(tar);
+    for entry in archive.entries().unwrap() {
+        let entry = entry.unwrap();
+        let at = usize::try_from(entry.raw_header_position()).unwrap();
+        let mut header = entry.header().clone();
+        header.set_uid(4242);
+        header.set_cksum();
+        changed[at..at + 512].copy_from_slice(header.as_bytes());
+    }
+    changed
+}
+
+#[tokio::test]
+async fn what_broke_off_at_one_mirror_is_begun_anew_at_the_next() {
+    let verified = |wanted: &str| vec!["--sha256".into(), wanted.into()];
+    let (first, second) = mirrored(verified).await;
+    assert_eq!(
+        (&first[..1], &second[..]),
+        (&[ALL.into()][..], &[ALL.into()][..])
+    );
+    let (first, second) = mirrored(|_| vec!["--allow-unverified".into()]).await;
+    assert_eq!(
+        (&first[..1], &second[..]),
+        (&[ALL.into()][..], &[ALL.into()][..])
+    );
 }
 
 /// A server that ends its answers by ending the connection. The first is cut, the second is not.

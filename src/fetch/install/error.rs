@@ -45,6 +45,14 @@ pub enum InstallError {
         /// What would be lost.
         entry: EntryPath,
     },
+    /// What the tree has cannot be moved to where another volume is.
+    #[error(
+        "another volume is mounted on \"{path}\" in the target, and the tree has files there: mount it elsewhere, or leave them out of the tree"
+    )]
+    Mounted {
+        /// The mount point.
+        path: EntryPath,
+    },
     /// The tree has a name that is needed here.
     #[error("the tree has an entry \"{name}\", a name that is kept for the installation itself")]
     Reserved {
@@ -95,6 +103,7 @@ impl InstallError {
             Self::Target { .. }
             | Self::Hidden { .. }
             | Self::InTheWay { .. }
+            | Self::Mounted { .. }
             | Self::Foreign { .. }
             | Self::Layout { .. } => Exit::CannotCreate,
             Self::Busy { .. } => Exit::Busy,

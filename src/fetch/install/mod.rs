@@ -212,7 +212,9 @@ impl Target {
         }
         // The target may be half changed, so it does not hold what it says, and may hold what either listing has.
         self.remove(REVISION)?;
-        self.join_listings()?;
+        if self.layout == Layout::Direct {
+            self.join_listings()?;
+        }
         self.remove(READY)?;
         self.discard()
     }

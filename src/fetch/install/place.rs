@@ -64,8 +64,11 @@ impl<'a> Placement<'a> {
         recorded: &mut Option<HashSet<(EntryPath, Kind)>>,
     ) -> Result<(), InstallError> {
         for (path, staged) in list(&self.tree, directory)? {
-            let found = self.found(&path)?;
-            if found.is_none_or(|found| found.kind != DIRECTORY) {
+            let Some(found) = self.found(&path)? else {
+                continue;
+            };
+            self.check_not_mounted(&path, staged.kind == DIRECTORY && found.kind == DIRECTORY)?;
+            if found.kind != DIRECTORY {
                 continue;
             }
             if staged.kind == DIRECTORY {
@@ -81,6 +84,17 @@ impl<'a> Placement<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Fails if another volume is in the way: nothing can be moved onto it. Where directories are merged, one of which
+    /// nothing is staged stays as it is.
+    fn check_not_mounted(&self, path: &EntryPath, merged: bool) -> Result<(), InstallError> {
+        let failed = InstallError::io("look at", path);
+        let is_mounted = self.root.is_mount_point(path).map_err(failed)?;
+        if !is_mounted || merged && list(&self.tree, Some(path))?.is_empty() {
+            return Ok(());
+        }
+        Err(InstallError::Mounted { path: path.clone() })
     }
 
     /// Fails if a directory holds something that no earlier run has put there.

@@ -214,6 +214,30 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_as_it_was_written_is_stamped() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Root::open(directory.path()).unwrap();
+        let path = crate::entry::EntryPath::new(b"file").unwrap();
+        std::fs::write(directory.path().join("file"), "abc").unwrap();
+        root.set_mtime(&path, whole(7)).unwrap();
+        let check = |size, mtime, expected| {
+            let kind = crate::entry::EntryKind::File;
+            let recorded = Recorded {
+                kind,
+                mode: crate::entry::Mode::new(kind, 0o644, crate::entry::Modes::Keep),
+                digest: None,
+                path: path.clone(),
+            };
+            let line = Line::Expected { size, mtime };
+            let line = stamped(&recorded, line, &root, &mut Near::default());
+            assert_eq!(matches!(line, Line::Stamped(_)), expected, "{size} {mtime}");
+        };
+        check(3, 7, true);
+        check(4, 7, false);
+        check(3, 8, false);
+    }
+
+    #[test]
     fn lines_of_another_boot_or_tree_count_for_nothing() {
         let revision = Revision::of_listing(Digest::of(b""));
         let other = Revision::of_listing(Digest::of(b"other"));

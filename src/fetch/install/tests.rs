@@ -530,3 +530,23 @@ fn a_change_of_revisions_that_is_interrupted_anywhere_is_finished_by_the_next_ru
         steps += 1;
     }
 }
+
+#[test]
+fn a_layout_is_kept_to_where_another_boot_left_a_first_revision_half_installed() {
+    let open = |place: &Place| Target::open(&place.path(), Layout::Versioned, NonZeroUsize::MIN);
+    let place = Place::new();
+    let target = open(&place).unwrap();
+    let unpacked = place.stage(&target, NEW);
+    let inode = target.prepare_revision(unpacked.revision).unwrap();
+    let marker = Marker {
+        boot: "another".into(),
+        ..Marker::of(unpacked.revision, Some(inode))
+    };
+    target.make_ready(&marker).unwrap();
+    drop(target);
+    // The first run looks after what was left, and the second one finds what it made of it.
+    for run in 1..=2 {
+        let target = open(&place).unwrap_or_else(|error| panic!("run {run}: {error}"));
+        target.clear().unwrap();
+    }
+}

@@ -78,7 +78,19 @@ impl Target {
         if self.root.status(Some(&own(NEW_REVISIONS_KEPT))).is_ok() {
             self.rename(NEW_REVISIONS_KEPT, REVISIONS_KEPT)?;
         }
-        self.remove_old(step)
+        self.remove_old(step)?;
+        step()?;
+        self.remove_exchanged()
+    }
+
+    /// Removes what gave way to the staged tree. Before the new tree is stamped: to take away a name of a file that both
+    /// have would change its stamp.
+    fn remove_exchanged(&self) -> Result<(), InstallError> {
+        for name in [TREE, REPLACED].map(own) {
+            let removed = self.root.remove_tree(&name);
+            removed.map_err(InstallError::io("remove", &name))?;
+        }
+        Ok(())
     }
 
     fn move_tree(&self, place: &EntryPath, inode: u64) -> Result<(), InstallError> {
@@ -90,7 +102,7 @@ impl Target {
                 .root
                 .exchange(&tree, place)
                 .or_else(|_| self.replace(&tree, place)),
-            Err(_) => self.root.rename(&tree, &self.root, place, Existing::Keep),
+            Err(_) => self.move_to_free(&tree, place),
         };
         moved.map_err(InstallError::io("install", place))
     }
@@ -99,9 +111,14 @@ impl Target {
     fn replace(&self, tree: &EntryPath, place: &EntryPath) -> io::Result<()> {
         let replaced = own(REPLACED);
         self.root.remove_tree(&replaced)?;
-        self.root
-            .rename(place, &self.root, &replaced, Existing::Keep)?;
-        self.root.rename(tree, &self.root, place, Existing::Keep)
+        self.move_to_free(place, &replaced)?;
+        self.move_to_free(tree, place)
+    }
+
+    /// Moves a directory to a name that is free. A file system that cannot exchange names cannot refuse to replace either,
+    /// so it is not asked to; a directory that holds something would not be replaced anyway.
+    fn move_to_free(&self, from: &EntryPath, to: &EntryPath) -> io::Result<()> {
+        self.root.rename(from, &self.root, to, Existing::Replace)
     }
 
     fn point_to(&self, revision: Revision) -> Result<(), InstallError> {

@@ -140,6 +140,7 @@ impl Flaw {
                 Outlook::Damaged
             }
             Self::Unpack(UnpackError::Truncated | UnpackError::Malformed(_)) => Outlook::Damaged,
+            Self::Unpack(error) if error.exit() != Exit::Data => Outlook::Ours,
             Self::TooLong { .. } | Self::Unpack(_) => Outlook::Permanent,
         }
     }
