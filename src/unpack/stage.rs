@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use super::member::Head;
-use super::write::{Content, Place, Writer};
+use super::write::{Content, Writer};
 use super::{Directory, Held, Keeping, Left, Limits, UnpackError, Unpacked};
 use crate::digest::Digest;
 use crate::entry::{EntryKind, EntryPath, Mode, Modes, Timestamp};
@@ -25,8 +25,6 @@ pub(super) struct Stage {
     last_parent: Option<EntryPath>,
     writer: Writer,
     keeping: Keeping,
-    /// Where something was kept last, here and there.
-    near: [Near; 2],
     in_order: bool,
     files: u64,
     bytes: u64,
@@ -64,11 +62,7 @@ impl Stage {
         workers: NonZeroUsize,
         keeping: Keeping,
     ) -> Result<Self, UnpackError> {
-        let place = Place {
-            into: Arc::clone(&into),
-            keeping: keeping.clone(),
-        };
-        let writer = Writer::new(place, workers);
+        let writer = Writer::new(Arc::clone(&into), workers);
         Ok(Self {
             into,
             limits,
@@ -76,7 +70,6 @@ impl Stage {
             last_parent: None,
             writer: writer.map_err(UnpackError::Threads)?,
             keeping,
-            near: Default::default(),
             in_order: true,
             files: 0,
             bytes: 0,
@@ -164,25 +157,14 @@ impl Stage {
             }
             EntryKind::File => {
                 self.count_bytes(size, &path)?;
-                self.link(&path)?;
                 let content = self.writer.kept(digest);
                 self.add_file(path, (mode, mtime.unwrap_or_default()), content, size);
             }
             EntryKind::Symlink => {
-                self.link(&path)?;
                 self.nodes.insert(path, Node::KeptSymlink { digest });
             }
         }
         Ok(())
-    }
-
-    fn link(&mut self, path: &EntryPath) -> Result<(), UnpackError> {
-        let Keeping::Linked(from) = &self.keeping else {
-            return Ok(());
-        };
-        let [there, here] = &mut self.near;
-        from.link(there, path, (&self.into, here))
-            .map_err(|error| UnpackError::write(path, error))
     }
 
     /// Waits for the files, makes the links, gives directories their modes and times, and writes the listing.
@@ -193,6 +175,7 @@ impl Stage {
     ) -> Result<Unpacked, UnpackError> {
         let contents = self.writer.finish()?;
         make_links(&self.into, &self.nodes)?;
+        link_kept(&self.keeping, &self.into, &self.nodes, &contents)?;
         let directories = close_directories(&self.into, &self.nodes)?;
         let mut lines = ListingWriter::new(listing);
         let mut closed = directories.iter();
@@ -383,6 +366,31 @@ fn make_links(into: &Root, nodes: &BTreeMap<EntryPath, Node>) -> Result<(), Unpa
         if let Node::Symlink { target, mtime } = node {
             into.create_symlink(path, target)
                 .and_then(|()| into.set_mtime(path, *mtime))
+                .map_err(|error| UnpackError::write(path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives what is kept its second name. Not before all else is done: it changes the stamps of what is there.
+fn link_kept(
+    keeping: &Keeping,
+    into: &Root,
+    nodes: &BTreeMap<EntryPath, Node>,
+    contents: &[Content],
+) -> Result<(), UnpackError> {
+    let Keeping::Linked(from) = keeping else {
+        return Ok(());
+    };
+    let (mut old, mut new) = (Near::default(), Near::default());
+    for (path, node) in nodes {
+        let is_kept = match node {
+            Node::File { content, .. } => contents[*content].is_kept,
+            Node::KeptSymlink { .. } => true,
+            Node::Directory { .. } | Node::Symlink { .. } => false,
+        };
+        if is_kept {
+            from.link(&mut old, path, (into, &mut new))
                 .map_err(|error| UnpackError::write(path, error))?;
         }
     }

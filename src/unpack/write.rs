@@ -9,12 +9,12 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::UnpackError;
 use super::member::Head;
-use super::{Keeping, UnpackError};
 use crate::digest::{Digest, HashingWriter};
 use crate::entry::EntryPath;
 use crate::ordered::Ordered;
-use crate::root::{Near, Root};
+use crate::root::Root;
 
 /// Files up to this size are gathered. One system call writes any of them, and a thread is kept busy by none.
 const SMALL: u64 = 256 << 10;
@@ -27,7 +27,7 @@ const PIECE: usize = 64 << 10;
 
 /// Writes files and remembers their digests, each under its number: files are counted as they come.
 pub(super) struct Writer {
-    place: Place,
+    into: Arc<Root>,
     threads: Ordered<Batch, Result<Written, UnpackError>>,
     batch: Batch,
     contents: Vec<Content>,
@@ -42,20 +42,21 @@ pub(super) struct Content {
     pub(super) is_kept: bool,
 }
 
-/// Where files are written, and what becomes of those that need not be.
-#[derive(Clone)]
-pub(super) struct Place {
-    pub(super) into: Arc<Root>,
-    pub(super) keeping: Keeping,
-}
-
 /// What is to be written.
 struct Pending {
     number: usize,
     head: Head,
-    length: usize,
+    /// Of its content, in bytes.
+    size: u64,
     /// A file with this content lies there under the same name.
     found: Option<Digest>,
+}
+
+impl Pending {
+    /// Of a small file.
+    fn length(&self) -> usize {
+        usize::try_from(self.size).expect("a file that is gathered is small")
+    }
 }
 
 /// Files that follow each other, and their contents likewise.
@@ -73,11 +74,11 @@ struct Written {
 }
 
 impl Writer {
-    pub(super) fn new(place: Place, workers: NonZeroUsize) -> io::Result<Self> {
-        let theirs = place.clone();
+    pub(super) fn new(into: Arc<Root>, workers: NonZeroUsize) -> io::Result<Self> {
+        let root = Arc::clone(&into);
         Ok(Self {
-            place,
-            threads: Ordered::new(workers, move |batch| theirs.write_batch(batch))?,
+            into,
+            threads: Ordered::new(workers, move |batch| write_batch(&root, batch))?,
             batch: Batch::default(),
             contents: Vec::new(),
         })
@@ -97,20 +98,17 @@ impl Writer {
             digest: None,
             is_kept: false,
         });
-        match usize::try_from(size) {
-            Ok(length) if size <= SMALL => {
-                let file = Pending {
-                    number,
-                    head,
-                    length,
-                    found,
-                };
-                self.gather(file, content)?;
-            }
-            _ => {
-                self.give_batch()?;
-                self.contents[number] = self.place.write_through(&head, size, found, content)?;
-            }
+        let file = Pending {
+            number,
+            head,
+            size,
+            found,
+        };
+        if size <= SMALL {
+            self.gather(file, content)?;
+        } else {
+            self.give_batch()?;
+            self.contents[number] = write_through(&self.into, &file, content)?;
         }
         Ok(number)
     }
@@ -133,7 +131,7 @@ impl Writer {
         content: usize,
     ) -> Result<usize, UnpackError> {
         self.flush()?;
-        let into = &self.place.into;
+        let into = &self.into;
         let failed = |error| UnpackError::write(&file.path, error);
         let mut source = into.open_file(from).map_err(failed)?;
         let mut copy = create(into, file)?;
@@ -155,7 +153,7 @@ impl Writer {
     fn gather(&mut self, file: Pending, content: &mut dyn Read) -> Result<(), UnpackError> {
         let batch = &mut self.batch;
         let start = batch.contents.len();
-        batch.contents.resize(start + file.length, 0);
+        batch.contents.resize(start + file.length(), 0);
         content
             .read_exact(&mut batch.contents[start..])
             .map_err(UnpackError::Read)?;
@@ -203,76 +201,53 @@ impl Writer {
     }
 }
 
-impl Place {
-    fn write_batch(&self, batch: Batch) -> Result<Written, UnpackError> {
-        let mut contents = Vec::with_capacity(batch.files.len());
-        let mut rest = &batch.contents[..];
-        for file in &batch.files {
-            let Pending { head, found, .. } = file;
-            let (content, behind) = rest.split_at(file.length);
-            rest = behind;
-            let digest = Digest::of(content);
-            let is_kept = *found == Some(digest);
-            if is_kept {
-                self.keep(&head.path)?;
-            } else {
-                let mut out = create(&self.into, head)?;
-                out.write_all(content)
-                    .map_err(|error| UnpackError::write(&head.path, error))?;
-                stamp(&out, head)?;
-            }
-            let content = Content {
-                digest: Some(digest),
-                is_kept,
-            };
-            contents.push((file.number, content));
+fn write_batch(into: &Root, batch: Batch) -> Result<Written, UnpackError> {
+    let mut contents = Vec::with_capacity(batch.files.len());
+    let mut rest = &batch.contents[..];
+    for file in &batch.files {
+        let (content, behind) = rest.split_at(file.length());
+        rest = behind;
+        let digest = Digest::of(content);
+        let is_kept = file.found == Some(digest);
+        if !is_kept {
+            let mut out = create(into, &file.head)?;
+            out.write_all(content)
+                .map_err(|error| UnpackError::write(&file.head.path, error))?;
+            stamp(&out, &file.head)?;
         }
-        Ok(Written {
-            contents,
-            spare: batch.contents,
-        })
+        let digest = Some(digest);
+        contents.push((file.number, Content { digest, is_kept }));
     }
+    Ok(Written {
+        contents,
+        spare: batch.contents,
+    })
+}
 
-    /// Writes a file as its content is read. Only then it is known whether that was needed.
-    fn write_through(
-        &self,
-        head: &Head,
-        size: u64,
-        found: Option<Digest>,
-        content: &mut dyn Read,
-    ) -> Result<Content, UnpackError> {
-        let failed = |error| UnpackError::write(&head.path, error);
-        let mut out = HashingWriter::new(create(&self.into, head)?);
-        let mut piece = vec![0; PIECE];
-        while out.count() < size {
-            let left = usize::try_from(size - out.count()).unwrap_or(PIECE);
-            let piece = &mut piece[..left.min(PIECE)];
-            content.read_exact(piece).map_err(UnpackError::Read)?;
-            out.write_all(piece).map_err(failed)?;
-        }
-        let (out, digest, _) = out.finish();
-        stamp(&out, head)?;
-        let is_kept = found == Some(digest);
-        if is_kept {
-            self.into.remove_file(&head.path).map_err(failed)?;
-            self.keep(&head.path)?;
-        }
-        Ok(Content {
-            digest: Some(digest),
-            is_kept,
-        })
+/// Writes a file as its content is read. Only then it is known whether that was needed.
+fn write_through(
+    into: &Root,
+    file: &Pending,
+    content: &mut dyn Read,
+) -> Result<Content, UnpackError> {
+    let (head, size) = (&file.head, file.size);
+    let failed = |error| UnpackError::write(&head.path, error);
+    let mut out = HashingWriter::new(create(into, head)?);
+    let mut piece = vec![0; PIECE];
+    while out.count() < size {
+        let left = usize::try_from(size - out.count()).unwrap_or(PIECE);
+        let piece = &mut piece[..left.min(PIECE)];
+        content.read_exact(piece).map_err(UnpackError::Read)?;
+        out.write_all(piece).map_err(failed)?;
     }
-
-    fn keep(&self, path: &EntryPath) -> Result<(), UnpackError> {
-        match &self.keeping {
-            Keeping::InPlace => Ok(()),
-            Keeping::Linked(from) => {
-                let [mut old, mut new] = [Near::default(), Near::default()];
-                from.link(&mut old, path, (&self.into, &mut new))
-                    .map_err(|error| UnpackError::write(path, error))
-            }
-        }
+    let (out, digest, _) = out.finish();
+    stamp(&out, head)?;
+    let is_kept = file.found == Some(digest);
+    if is_kept {
+        into.remove_file(&head.path).map_err(failed)?;
     }
+    let digest = Some(digest);
+    Ok(Content { digest, is_kept })
 }
 
 fn create(into: &Root, file: &Head) -> Result<File, UnpackError> {

@@ -179,3 +179,22 @@ async fn who_was_repaired_has_it_all() {
     assert_eq!(again.downloaded, 0);
     place.assert_is_current(&sample(1), 1);
 }
+
+#[tokio::test]
+async fn a_failure_leaves_what_is_known_of_the_current_revision() {
+    let place = Place::new();
+    let neat = |flavour| support::artifact::neat(&sample(flavour), |_| true);
+    let server = Server::of(neat(1)).await;
+    fetch(&place.versioned(&server)).await.unwrap();
+    // Kept files stand before and behind what is damaged.
+    let mut damaged = neat(2);
+    damaged.archive[200_000] ^= 1;
+    let server_of_damage = Server::of(damaged).await;
+    let error = fetch(&place.versioned(&server_of_damage))
+        .await
+        .unwrap_err();
+    assert_eq!(error.exit(), Exit::Data);
+    let summary = fetch(&place.versioned(&server)).await.unwrap();
+    assert_eq!((summary.is_new, summary.downloaded), (false, 0));
+    place.assert_is_current(&sample(1), 1);
+}
