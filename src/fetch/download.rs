@@ -53,6 +53,8 @@ pub(super) struct Download<'a> {
     session: Option<Session>,
     /// The server may have another archive by now.
     outdated: bool,
+    /// The length of an archive that has come and is being written.
+    finishing: Option<u64>,
     /// What the target holds is of no use.
     distrusts_target: bool,
     received: u64,
@@ -81,6 +83,7 @@ impl<'a> Download<'a> {
             plain: Fetching::new(config, target, progress, tasks),
             session: None,
             outdated: false,
+            finishing: None,
             distrusts_target: false,
             received: 0,
             size: 0,
@@ -148,6 +151,7 @@ impl<'a> Download<'a> {
     }
 
     async fn finish(&mut self, trailer: Option<Trailer>) -> Result<Verified, AttemptError> {
+        self.finishing = Some(self.size);
         let session = self.session.take().expect("an attempt begins one");
         let descriptor = session.descriptor().clone();
         let content = session.finish().await?;
@@ -198,7 +202,7 @@ impl<'a> Download<'a> {
 
     /// Prepares for an archive, unless it is the one that is being downloaded, or even in its place.
     async fn begin(&mut self, descriptor: Descriptor) -> Result<Option<Verified>, AttemptError> {
-        self.outdated = false;
+        (self.outdated, self.finishing) = (false, None);
         if let Some(session) = self.session.take() {
             if session.descriptor().digest == descriptor.digest {
                 self.session = Some(session);
@@ -380,16 +384,22 @@ impl Task for Download<'_> {
         }
         AttemptError::Unfinished {
             url: self.client().url().clone(),
-            came: self.session.as_ref().map(|session| {
-                let descriptor = session.descriptor();
-                let next = session.next_segments();
-                let came = next.map_or(descriptor.size, |next| {
-                    descriptor.segments[next.start].offset
-                });
-                (came, descriptor.size)
-            }),
+            came: match &self.session {
+                Some(session) => Some(came(session)),
+                None => self.finishing.map(|size| (size, size)),
+            },
         }
     }
+}
+
+/// How far an archive has come, and how long it is.
+fn came(session: &Session) -> (u64, u64) {
+    let descriptor = session.descriptor();
+    let next = session.next_segments();
+    let came = next.map_or(descriptor.size, |next| {
+        descriptor.segments[next.start].offset
+    });
+    (came, descriptor.size)
 }
 
 /// The bytes behind the segments.
