@@ -41,7 +41,8 @@
 //! - A target is the old tree or the new one: an install that was interrupted is completed by the next run.
 //! - A tree that is served is replaced as a whole or not at all, whenever the one who does it is killed; a file system that
 //!   cannot exchange directories leaves a gap, which the next one closes.
-//! - Nothing is installed whose revision was not computed anew from the bytes as they were written.
+//! - Nothing is installed whose revision was not computed anew: from the bytes as they were written, and for a file that is
+//!   kept, from what was computed when it was, as long as nothing shows that it was touched since.
 //! - Nothing an archive names is written outside of the staging directory; nothing outside of the root is read into one.
 //! - Memory does not grow with the size of a file or an archive, only with the number of entries and connections.
 //! - Every wait ends.

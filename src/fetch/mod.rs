@@ -1,9 +1,9 @@
 //! A tree is fetched: asked for until it is there, downloaded, verified, and put in its place.
 //!
-//! [`run`] is the whole transaction. It asks a server for the descriptor of an archive, downloads the archive segment by
-//! segment, verifies each one before it is inflated, and unpacks it beside the target. Only a tree whose revision was
-//! recomputed from the bytes as they were written is installed. What may pass is tried again until a deadline, where the
-//! last attempt ended.
+//! [`run`] is the whole transaction. It asks a server for the descriptor of an archive, plans which segments of it the target
+//! lacks, downloads those, verifies each one before it is inflated, and unpacks it beside the target. Only a tree whose
+//! revision was recomputed is installed: from the bytes as they were written, and from the digests of the files that are
+//! kept. What may pass is tried again until a deadline, where the last attempt ended.
 //!
 //! - [`client`] asks over HTTP, with [`credentials`], knows by [`trust`] whom, and follows a [`redirect`];
 //! - [`plain`] takes an archive from a server that has no descriptor of it;

@@ -5,9 +5,10 @@
 //! links are data; they are made when every file is written, so that there is none to write through. Hard links become
 //! copies of what the same archive brought before. Set-id and sticky bits are dropped, and the process's umask is applied.
 //!
-//! The revision is computed from the bytes as they are written and the modes as the archive has them. Small files are
-//! written by several threads, large ones as they are read; memory grows with the number of entries and with the length of
-//! their names, never with their content.
+//! The revision is computed from the bytes as they are written and the modes as the archive has them. Of an archive that an
+//! earlier one resembles, entries that are there already can be kept: for them it is computed from what is told of them, and
+//! nothing of them is touched before all else is written. Small files are written by several threads, large ones as they are
+//! read; memory grows with the number of entries and with the length of their names, never with their content.
 
 mod error;
 mod member;

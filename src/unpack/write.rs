@@ -1,7 +1,8 @@
 //! Files' contents, on their way to the disk.
 //!
 //! Small files are gathered and written by several threads, each one whole: created, written, stamped, hashed. A large
-//! one is written by the thread that reads the archive, while the others are at their last batches.
+//! one is written by the thread that reads the archive, while the others are at their last batches. A file that lies there
+//! with the same content is not written.
 
 use std::fs::{File, FileTimes};
 use std::io::{self, Read, Write};
