@@ -1,0 +1,12 @@
+//! What a team applies: rendered by the tools that they use, and checked object by object.
+//!
+//! A test whose tool is not installed says so and is skipped, or fails under `CODE_SERVER_TEST_REQUIRE=1`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod kubernetes;
+mod object;
+mod schema;
+#[allow(dead_code, reason = "another test needs more of it")]
+#[path = "../real/tools.rs"]
+mod tools;
