@@ -77,6 +77,10 @@ struct Run {
 async fn run(arguments: &[String]) -> Run {
     let mut command = program();
     command.args(arguments);
+    run_command(command).await
+}
+
+async fn run_command(mut command: Command) -> Run {
     let began = Instant::now();
     let output = tokio::task::spawn_blocking(move || command.output());
     Run::of(output.await.unwrap().unwrap(), began)
@@ -307,6 +311,30 @@ async fn a_revision_that_never_comes_is_named_with_the_one_that_is_there() {
         assert_eq!(run.out, "");
     }
     place.assert_is_empty();
+}
+
+#[tokio::test]
+async fn a_revision_that_is_empty_pins_nothing_as_a_variable_and_is_refused_as_a_flag() {
+    let server = serving(1).await;
+    let asked = async |variable: &str, flag: Option<&str>| {
+        let mut arguments = urls(&[&server]);
+        arguments.extend(["--print-revision".into(), "--deadline=300ms".into()]);
+        arguments.extend(flag.map(|revision| format!("--revision={revision}")));
+        let mut command = program();
+        command
+            .env("FETCH_INIT_REVISION", variable)
+            .args(&arguments);
+        run_command(command).await
+    };
+    let served = format!("{}\n", revision_of(&sample(1)));
+    assert_eq!(asked("", None).await.out, served);
+    let wanted = revision_of(&sample(2)).to_string();
+    asked(&wanted, None).await.assert_ended(69, &[&wanted]);
+    asked("", Some(&wanted)).await.assert_ended(69, &[&wanted]);
+    for refused in [asked("", Some("")).await, asked(" ", None).await] {
+        assert_eq!(refused.code, Some(64), "{}", refused.log);
+        assert!(refused.log.contains("--revision"), "{}", refused.log);
+    }
 }
 
 /// A port that nobody else gets, and at which nobody listens.

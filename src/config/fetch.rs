@@ -18,6 +18,8 @@ use crate::telemetry::LogFormat;
 
 /// Where Kubernetes looks for the reason of a failure.
 pub const TERMINATION_LOG: &str = "/dev/termination-log";
+/// May be there and say nothing: a pod gets its value from an annotation, and an annotation that is missing is empty then.
+const REVISION_VARIABLE: &str = "FETCH_INIT_REVISION";
 /// More threads write no faster, and each of them takes memory.
 const MOST_WORKERS: usize = 4;
 
@@ -54,7 +56,7 @@ struct FetchArgs {
     ca_cert: Option<PathBuf>,
 
     /// Wait for exactly this revision and take no other
-    #[arg(long, value_name = "sha256:HEX", env = "FETCH_INIT_REVISION")]
+    #[arg(long, value_name = "sha256:HEX", env = REVISION_VARIABLE)]
     revision: Option<Revision>,
 
     /// Ask only: write the revision that is served to standard output
@@ -276,7 +278,11 @@ pub enum Layout {
 impl FetchConfig {
     /// Decides by the arguments, program name first, and the environment.
     pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
-        parse_by::<FetchArgs>(arranged(), arguments)?.decide()
+        let mut command = arranged();
+        if std::env::var_os(REVISION_VARIABLE).is_some_and(|value| value.is_empty()) {
+            command = command.mut_arg("revision", |argument| argument.env(None));
+        }
+        parse_by::<FetchArgs>(command, arguments)?.decide()
     }
 
     /// The variables of the environment that look like a flag's twin and are none.

@@ -4,8 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod base;
+mod components;
 mod kubernetes;
 mod object;
+mod overlay;
 mod schema;
 #[allow(dead_code, reason = "another test needs more of it")]
 #[path = "../real/tools.rs"]
