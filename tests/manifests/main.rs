@@ -9,6 +9,7 @@ mod components;
 mod kubernetes;
 mod object;
 mod overlay;
+mod pod;
 mod schema;
 mod shipped;
 #[allow(dead_code, reason = "another test needs more of it")]

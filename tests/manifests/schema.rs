@@ -26,7 +26,7 @@ pub(crate) fn validate(objects: &[Object]) {
 }
 
 /// Whether Kubernetes itself knows the kind: its groups are plain words, or end with its own domain.
-fn is_built_in(object: &Object) -> bool {
+pub(crate) fn is_built_in(object: &Object) -> bool {
     match object.text("/apiVersion").split_once('/') {
         None => true,
         Some((group, _)) => !group.contains('.') || group.ends_with(".k8s.io"),

@@ -1,9 +1,11 @@
-//! Every kustomization that is shipped, found by looking for it: it renders, and what it renders is valid.
+//! Every kustomization that is shipped, found by looking for it: it renders, and what it renders is valid and may run in a
+//! namespace that restricts its pods.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::kubernetes::{kustomize, manifests};
+use crate::pod;
 use crate::schema;
 
 /// What a directory with a kustomization.yaml is.
@@ -50,5 +52,9 @@ fn every_kustomization_renders_what_the_api_server_takes() {
         };
         assert!(!objects.is_empty(), "{}", directory.display());
         schema::validate(&objects);
+        for object in objects.iter().filter(|object| schema::is_built_in(object)) {
+            let privileges = pod::privileges(object);
+            assert_eq!(privileges, [""; 0], "{}", directory.display());
+        }
     }
 }
