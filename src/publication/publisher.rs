@@ -172,6 +172,8 @@ impl Publisher {
             self.agenda.release();
         }
         if self.is_rootless && self.at_work(Workshop::has_new_root).await == Some(true) {
+            // Told once: the build that follows finds out whether there is a root still.
+            self.is_rootless = false;
             self.agenda.differs(Instant::now());
         }
     }
