@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use tokio::time::{Instant, sleep, timeout};
@@ -26,6 +26,8 @@ use crate::store::{LastBuild, LastResult, ServerRecord};
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the server is asked though its record says nothing new: each time leaves a line in its log.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// How long one answer may take: the server is on the same machine.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -191,7 +193,9 @@ async fn ask(record: &ServerRecord) -> Served {
     let Ok(client) = Client::new(url, timeouts, &credentials) else {
         return Served::Nothing;
     };
-    match client.get(DESCRIPTOR, HeaderMap::new()).await {
+    // What is not there yet is not waited for: the record tells when to ask again.
+    let at_once = HeaderMap::from_iter([(PREFER, HeaderValue::from_static("wait=0"))]);
+    match client.get(DESCRIPTOR, at_once).await {
         Ok(answer) if answer.status.is_success() => {
             let revision = answer.header(CODE_REVISION);
             let served = revision

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -146,6 +147,20 @@ fn an_ingest_says_what_the_server_makes_of_it() {
     assert_eq!(server.terminate(), Some(0));
     let output = ingest(&setup, &archive(&small("nobody")));
     check(&output, 0, "not served: ");
+}
+
+#[test]
+fn the_first_tree_of_a_new_volume_is_served_without_delay() {
+    let setup = Setup::new(&["--settle-max", "10m", "--rescan", "0"]);
+    fs::remove_dir(&setup.root).unwrap();
+    let server = setup.start();
+    server.wait_for_event("the build failed");
+    let began = Instant::now();
+    check(&ingest(&setup, &archive(&small("one"))), 0, "served");
+    server.wait_for_files(&small("one"));
+    // A request for what is not there yet is held for five seconds, if it does not ask for the contrary.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 #[test]
