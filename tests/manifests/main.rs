@@ -6,6 +6,7 @@
 
 mod base;
 mod components;
+mod custom;
 mod kubernetes;
 mod object;
 mod overlay;

@@ -1,0 +1,680 @@
+use crate::object::objects;
+
+const SERVICE_MONITOR: &str = "
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata: {name: m, labels: {release: prometheus}}
+spec:
+  selector:
+    matchLabels: {app: a}
+    matchExpressions: [{key: tier, operator: In, values: [a]}]
+  namespaceSelector: {matchNames: [b]}
+  endpoints:
+  - port: metrics
+    path: /metrics
+    scheme: https
+    interval: 1m30s
+    scrapeTimeout: 10s
+    tlsConfig: {insecureSkipVerify: true, ca: {configMap: {name: c, key: ca.crt}}}
+    relabelings: [{sourceLabels: [__meta_kubernetes_pod_name], targetLabel: pod, action: Replace}]
+";
+
+const POD_MONITOR: &str = "
+apiVersion: monitoring.coreos.com/v1
+kind: PodMonitor
+metadata: {name: m}
+spec:
+  selector: {matchLabels: {app: a}}
+  podMetricsEndpoints:
+  - {port: metrics, interval: 30s, honorLabels: true}
+";
+
+const PROMETHEUS_RULE: &str = "
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata: {name: r}
+spec:
+  groups:
+  - name: g
+    interval: 30s
+    rules:
+    - {record: 'a:b', expr: sum(a), labels: {job: j}}
+    - {alert: Down, expr: up == 0, for: 5m, keep_firing_for: 1m, annotations: {summary: s}}
+";
+
+const SCALED_OBJECT: &str = "
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: s, annotations: {autoscaling.keda.sh/paused: 'true'}}
+spec:
+  scaleTargetRef: {name: d}
+  pollingInterval: 30
+  cooldownPeriod: 30
+  minReplicaCount: 1
+  maxReplicaCount: 5
+  idleReplicaCount: 0
+  fallback: {failureThreshold: 3, replicas: 1, behavior: currentReplicas}
+  advanced:
+    restoreToOriginalReplicaCount: false
+    horizontalPodAutoscalerConfig:
+      behavior:
+        scaleUp:
+          stabilizationWindowSeconds: 0
+          selectPolicy: Max
+          policies: [{type: Pods, value: 1, periodSeconds: 30}]
+  triggers:
+  - type: metrics-api
+    metricType: AverageValue
+    metadata: {url: 'http://a/b', valueLocation: pending, targetValue: '1', format: json}
+    authenticationRef: {name: t}
+  - type: prometheus
+    metadata: {serverAddress: 'http://p:9090', query: sum(a), threshold: '1.5'}
+  - type: cpu
+    metricType: Utilization
+    metadata: {value: '70'}
+";
+
+const TRIGGER_AUTHENTICATION: &str = "
+apiVersion: keda.sh/v1alpha1
+kind: TriggerAuthentication
+metadata: {name: t}
+spec:
+  secretTargetRef: [{parameter: token, name: s, key: k}]
+";
+
+const MINI_CLUSTER: &str = "
+apiVersion: flux-framework.org/v1alpha2
+kind: MiniCluster
+metadata: {name: m}
+spec:
+  size: 2
+  minSize: 1
+  maxSize: 4
+  interactive: true
+  flux: {container: {image: view, mountPath: /mnt/flux}, scheduler: {queuePolicy: fcfs}}
+  pod: {labels: {a: b}, serviceAccountName: s}
+  containers:
+  - image: app
+    runFlux: true
+    command: sleep infinity
+    commands: {pre: 'true'}
+    resources: {requests: {cpu: 1, memory: 1Gi}}
+    volumes: {config: {path: /etc/app, configMapName: c, items: {a: a}}}
+  - name: fetch
+    image: fetch-init
+    noWrapEntrypoint: true
+    environment: {A: b}
+";
+
+const ADAPTER: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: adapter-config}
+data:
+  config.yaml: |
+    rules:
+    - seriesQuery: 'depth{namespace!=\"\",pod!=\"\"}'
+      resources:
+        overrides:
+          namespace: {resource: namespace}
+          pod: {resource: pod}
+      name: {matches: depth, as: queue_depth}
+      metricsQuery: avg_over_time(depth{<<.LabelMatchers>>}[2m])
+    - seriesQuery: other
+      resources: {template: <<.Resource>>}
+      seriesFilters: [{isNot: ^x}]
+      metricsQuery: sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)
+";
+
+const CONFIG_MAP: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data: {config.yaml: 'anything: else', other: text}
+";
+
+fn answer(yaml: &str) -> super::Result {
+    let found = objects(yaml);
+    let [object] = &found[..] else {
+        panic!("{} objects", found.len());
+    };
+    super::check(object)
+}
+
+/// `after` in the place of `before` makes the object one that is refused, with these words.
+#[track_caller]
+fn check(yaml: &str, before: &str, after: &str, words: &str) {
+    assert_eq!(yaml.matches(before).count(), 1, "{before}");
+    let error = answer(&yaml.replace(before, after)).expect_err(after);
+    assert!(error.contains(words), "{error}");
+}
+
+#[test]
+fn what_operators_take_is_taken() {
+    let taken = [
+        SERVICE_MONITOR,
+        POD_MONITOR,
+        PROMETHEUS_RULE,
+        SCALED_OBJECT,
+        TRIGGER_AUTHENTICATION,
+        MINI_CLUSTER,
+        ADAPTER,
+        CONFIG_MAP,
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}",
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n}}",
+    ];
+    for yaml in taken {
+        assert_eq!(answer(yaml), Ok(()), "{yaml}");
+    }
+}
+
+#[test]
+fn a_kind_that_nobody_knows_is_refused_by_its_name() {
+    check(
+        SCALED_OBJECT,
+        "kind: ScaledObject",
+        "kind: ScaledObjekt",
+        "nothing is known here of ScaledObjekt in keda.sh",
+    );
+    check(SCALED_OBJECT, "v1alpha1", "v1", "keda.sh/v1");
+    check(
+        MINI_CLUSTER,
+        "v1alpha2",
+        "v1alpha1",
+        "nothing is known here of MiniCluster",
+    );
+}
+
+#[test]
+fn a_misspelt_service_monitor_is_refused() {
+    check(
+        SERVICE_MONITOR,
+        "endpoints:",
+        "endpoint:",
+        "unknown field `endpoint`",
+    );
+    check(
+        SERVICE_MONITOR,
+        "- port: metrics",
+        "- porte: metrics",
+        "unknown field `porte`",
+    );
+    check(
+        SERVICE_MONITOR,
+        "- port: metrics",
+        "- honorLabels: true",
+        "an endpoint with 0 ports",
+    );
+    check(
+        SERVICE_MONITOR,
+        "- port: metrics",
+        "- {port: a, targetPort: 9090}\n  - port: b",
+        "an endpoint with 2 ports",
+    );
+    check(
+        SERVICE_MONITOR,
+        "- port: metrics",
+        "- portNumber: 9090",
+        "only a PodMonitor",
+    );
+    check(
+        SERVICE_MONITOR,
+        "matchNames",
+        "names",
+        "unknown field `names`",
+    );
+    check(
+        SERVICE_MONITOR,
+        "scheme: https",
+        "scheme: ftp",
+        "unknown variant `ftp`",
+    );
+    check(
+        SERVICE_MONITOR,
+        "interval: 1m30s",
+        "interval: 30s1m",
+        "is no duration",
+    );
+    check(
+        SERVICE_MONITOR,
+        "interval: 1m30s",
+        "interval: 30",
+        "expected a string",
+    );
+    check(
+        SERVICE_MONITOR,
+        "interval: 1m30s",
+        "interval: 500ms",
+        "takes longer than its interval",
+    );
+    check(
+        SERVICE_MONITOR,
+        "action: Replace",
+        "action: swap",
+        "there is no action swap",
+    );
+    check(
+        SERVICE_MONITOR,
+        "targetLabel: pod, ",
+        "",
+        "replace without a targetLabel",
+    );
+    check(
+        SERVICE_MONITOR,
+        "operator: In",
+        "operator: Exists",
+        "do not fit Exists",
+    );
+    check(
+        SERVICE_MONITOR,
+        "release: prometheus",
+        "release: 1",
+        "expected a string",
+    );
+}
+
+#[test]
+fn a_misspelt_pod_monitor_is_refused() {
+    check(
+        POD_MONITOR,
+        "podMetricsEndpoints",
+        "endpoints",
+        "unknown field `endpoints`",
+    );
+    check(
+        POD_MONITOR,
+        "selector: {matchLabels: {app: a}}",
+        "jobLabel: app",
+        "missing field `selector`",
+    );
+    check(
+        POD_MONITOR,
+        "- {port: metrics, interval: 30s, honorLabels: true}",
+        "  []",
+        "there is no endpoint",
+    );
+}
+
+#[test]
+fn a_misspelt_rule_is_refused() {
+    check(
+        PROMETHEUS_RULE,
+        "alert: Down",
+        "alerts: Down",
+        "unknown field `alerts`",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "alert: Down, ",
+        "",
+        "neither alerts nor records",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "alert: Down",
+        "record: down",
+        "records, and says what only an alert may say",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "alert: Down",
+        "alert: Down, record: down",
+        "alerts and records",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "for: 5m",
+        "for: 5 minutes",
+        "is no duration",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "expr: up == 0",
+        "expr: ' '",
+        "Down has an empty expr",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "keep_firing_for",
+        "keepFiringFor",
+        "unknown field `keepFiringFor`",
+    );
+    check(
+        PROMETHEUS_RULE,
+        "- name: g",
+        "- {name: g, rules: [{record: a, expr: b}]}\n  - name: g",
+        "two groups are named g",
+    );
+}
+
+#[test]
+fn a_misspelt_scaled_object_is_refused() {
+    check(
+        SCALED_OBJECT,
+        "pollingInterval",
+        "pollInterval",
+        "unknown field `pollInterval`",
+    );
+    check(
+        SCALED_OBJECT,
+        "scaleTargetRef: {name: d}",
+        "",
+        "missing field `scaleTargetRef`",
+    );
+    check(
+        SCALED_OBJECT,
+        "minReplicaCount: 1",
+        "minReplicaCount: 6",
+        "at least 6 replicas are more than at most 5",
+    );
+    check(
+        SCALED_OBJECT,
+        "minReplicaCount: 1",
+        "minReplicaCount: 0",
+        "idle replicas are not below",
+    );
+    check(
+        SCALED_OBJECT,
+        "idleReplicaCount: 0",
+        "idleReplicaCount: 1",
+        "idle at 1 replicas",
+    );
+    check(
+        SCALED_OBJECT,
+        "maxReplicaCount: 5",
+        "maxReplicaCount: 0",
+        "no autoscaler can have 0 replicas at most",
+    );
+    check(
+        SCALED_OBJECT,
+        "type: Pods",
+        "type: Pod",
+        "unknown variant `Pod`",
+    );
+    check(
+        SCALED_OBJECT,
+        "selectPolicy: Max",
+        "selectPolicy: Most",
+        "unknown variant `Most`",
+    );
+    check(
+        SCALED_OBJECT,
+        "periodSeconds: 30",
+        "periodSeconds: 1801",
+        "not within 1 to 1800",
+    );
+    check(
+        SCALED_OBJECT,
+        "periodSeconds: 30",
+        "period: 30",
+        "unknown field `period`",
+    );
+    check(
+        SCALED_OBJECT,
+        "WindowSeconds: 0",
+        "WindowSeconds: 3601",
+        "is above 3600 s",
+    );
+    check(
+        SCALED_OBJECT,
+        "behavior: currentReplicas",
+        "behavior: current",
+        "unknown variant `current`",
+    );
+    check(
+        SCALED_OBJECT,
+        "annotations: {autoscaling.keda.sh/paused: 'true'}",
+        "annotations: {a: true}",
+        "expected a string",
+    );
+}
+
+#[test]
+fn a_misspelt_trigger_is_refused() {
+    check(
+        SCALED_OBJECT,
+        "type: metrics-api",
+        "type: metric-api",
+        "a trigger of type metric-api",
+    );
+    check(
+        SCALED_OBJECT,
+        "targetValue: '1', ",
+        "",
+        "without targetValue",
+    );
+    check(
+        SCALED_OBJECT,
+        "targetValue: '1'",
+        "targetValue: 1",
+        "expected a string",
+    );
+    check(
+        SCALED_OBJECT,
+        "targetValue: '1'",
+        "targetValue: one",
+        "no number",
+    );
+    check(
+        SCALED_OBJECT,
+        "format: json",
+        "formats: json",
+        "knows no formats",
+    );
+    check(
+        SCALED_OBJECT,
+        "format: json",
+        "format: text",
+        "there is no format text",
+    );
+    check(
+        SCALED_OBJECT,
+        "serverAddress",
+        "server",
+        "without serverAddress",
+    );
+    check(
+        SCALED_OBJECT,
+        "metricType: AverageValue",
+        "metricType: Average",
+        "unknown variant `Average`",
+    );
+    check(
+        SCALED_OBJECT,
+        "metricType: AverageValue",
+        "metricType: Utilization",
+        "does not fit a trigger of type metrics-api",
+    );
+    check(
+        SCALED_OBJECT,
+        "metricType: Utilization",
+        "",
+        "does not fit a trigger of type cpu",
+    );
+}
+
+#[test]
+fn only_a_trigger_that_looks_elsewhere_leaves_zero() {
+    let yaml = "
+apiVersion: keda.sh/v1alpha1
+kind: ScaledObject
+metadata: {name: s}
+spec:
+  scaleTargetRef: {name: d}
+  minReplicaCount: 1
+  triggers: [{type: cpu, metricType: Utilization, metadata: {value: '70'}}]
+";
+    assert_eq!(answer(yaml), Ok(()));
+    check(
+        yaml,
+        "minReplicaCount: 1",
+        "minReplicaCount: 0",
+        "alone cannot tell when to leave 0",
+    );
+}
+
+#[test]
+fn a_misspelt_trigger_authentication_is_refused() {
+    check(
+        TRIGGER_AUTHENTICATION,
+        "secretTargetRef",
+        "secretTargetRefs",
+        "unknown field `secretTargetRefs`",
+    );
+    check(
+        TRIGGER_AUTHENTICATION,
+        ", key: k",
+        "",
+        "missing field `key`",
+    );
+    check(
+        TRIGGER_AUTHENTICATION,
+        "secretTargetRef: [{parameter: token, name: s, key: k}]",
+        "{}",
+        "refers to nothing",
+    );
+}
+
+#[test]
+fn a_misspelt_mini_cluster_is_refused() {
+    check(
+        MINI_CLUSTER,
+        "maxSize: 4",
+        "maximumSize: 4",
+        "unknown field `maximumSize`",
+    );
+    check(
+        MINI_CLUSTER,
+        "maxSize: 4",
+        "maxSize: 1",
+        "a size of 2 is above the largest, 1",
+    );
+    check(
+        MINI_CLUSTER,
+        "minSize: 1",
+        "minSize: 3",
+        "minSize is above size",
+    );
+    check(
+        MINI_CLUSTER,
+        "runFlux: true",
+        "runFlux: false",
+        "0 containers run Flux",
+    );
+    check(
+        MINI_CLUSTER,
+        "runFlux: true",
+        "runFlux: 'true'",
+        "expected a boolean",
+    );
+    check(MINI_CLUSTER, "- name: fetch\n   ", "-", "needs a name");
+    check(
+        MINI_CLUSTER,
+        "image: fetch-init",
+        "command: fetch-init",
+        "not looked at with noWrapEntrypoint",
+    );
+    check(
+        MINI_CLUSTER,
+        "{pre: 'true'}",
+        "{script: 'true'}",
+        "a script or a command",
+    );
+    check(
+        MINI_CLUSTER,
+        "{pre: 'true'}",
+        "{before: 'true'}",
+        "unknown field `before`",
+    );
+    check(
+        MINI_CLUSTER,
+        "path: /etc/app, ",
+        "",
+        "volume config has no path",
+    );
+    check(
+        MINI_CLUSTER,
+        "configMapName: c",
+        "emptyDir: true, configMapName: c",
+        "volume config has 2 sources",
+    );
+    check(
+        MINI_CLUSTER,
+        "queuePolicy: fcfs",
+        "queuePolicy: fifo",
+        "unknown variant `fifo`",
+    );
+    check(
+        MINI_CLUSTER,
+        "environment: {A: b}",
+        "env: [{name: A, value: b}]",
+        "unknown field `env`",
+    );
+}
+
+#[test]
+fn a_misspelt_adapter_rule_is_refused() {
+    check(
+        ADAPTER,
+        "matches: depth",
+        "match: depth",
+        "unknown field `match`",
+    );
+    check(
+        ADAPTER,
+        "depth{<<.LabelMatchers>>}",
+        "depth",
+        "leaves <<.LabelMatchers>> out",
+    );
+    check(
+        ADAPTER,
+        "metricsQuery: avg",
+        "query: avg",
+        "unknown field `query`",
+    );
+    check(
+        ADAPTER,
+        "namespace: {resource: namespace}",
+        "namespace: {}",
+        "missing field `resource`",
+    );
+    check(
+        ADAPTER,
+        "resources: {template: <<.Resource>>}",
+        "resources: {}",
+        "belong to no resource",
+    );
+    check(
+        ADAPTER,
+        "template: <<.Resource>>",
+        "template: <<.Resources>>",
+        "leaves <<.Resource>> out",
+    );
+    check(ADAPTER, "isNot: ^x", "isNot: ^x, is: y", "neither or both");
+    check(
+        ADAPTER,
+        "    rules:",
+        "    rules: []\n    extraRules:",
+        "unknown field `extraRules`",
+    );
+}
+
+#[test]
+fn durations_are_those_of_prometheus() {
+    for (text, milliseconds) in [
+        ("30s", 30_000),
+        ("1h30m", 5_400_000),
+        ("1m500ms", 60_500),
+        ("0", 0),
+        ("1d", 86_400_000),
+    ] {
+        assert_eq!(
+            super::monitoring::milliseconds(text),
+            Some(milliseconds),
+            "{text}"
+        );
+    }
+    for text in ["", "30", "s", "1m1h", "1s1s", "1.5h", "-1s", "1 m"] {
+        assert_eq!(super::monitoring::milliseconds(text), None, "{text}");
+    }
+}
