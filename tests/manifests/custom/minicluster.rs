@@ -1,9 +1,8 @@
-//! The Flux Operator's MiniCluster (flux-framework.org/v1alpha2).
+//! The Flux Operator's `MiniCluster` (flux-framework.org/v1alpha2).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Meaning, NumberOrText, Result, ensure, parts};
 
@@ -58,7 +57,7 @@ parts! {
         dns_policy: Option<String>,
         #[serde(default)]
         resources: BTreeMap<String, NumberOrText>,
-        security_context: Option<Value>,
+        security_context: Option<PodSecurity>,
     }
     struct Flux {
         container: Option<FluxContainer>,
@@ -92,7 +91,7 @@ parts! {
         python_path: Option<String>,
         working_dir: Option<String>,
         resources: Option<Resources>,
-        security_context: Option<Value>,
+        security_context: Option<Security>,
     }
     struct Container {
         name: Option<String>,
@@ -121,7 +120,38 @@ parts! {
         volumes: BTreeMap<String, Volume>,
         life_cycle: Option<LifeCycle>,
         resources: Option<Resources>,
-        security_context: Option<Value>,
+        security_context: Option<Security>,
+    }
+    struct PodSecurity {
+        run_as_user: Option<u32>,
+        run_as_group: Option<u32>,
+        run_as_non_root: Option<bool>,
+        fs_group: Option<u32>,
+        fs_group_change_policy: Option<String>,
+        #[serde(default)]
+        supplemental_groups: Vec<u32>,
+        seccomp_profile: Option<Seccomp>,
+    }
+    struct Security {
+        privileged: Option<bool>,
+        run_as_user: Option<u32>,
+        run_as_group: Option<u32>,
+        run_as_non_root: Option<bool>,
+        read_only_root_filesystem: Option<bool>,
+        allow_privilege_escalation: Option<bool>,
+        capabilities: Option<Capabilities>,
+        seccomp_profile: Option<Seccomp>,
+    }
+    struct Capabilities {
+        #[serde(default)]
+        add: Vec<String>,
+        #[serde(default)]
+        drop: Vec<String>,
+    }
+    struct Seccomp {
+        #[serde(rename = "type")]
+        kind: SeccompType,
+        localhost_profile: Option<String>,
     }
     struct SecretName {
         name: String,
@@ -170,6 +200,13 @@ parts! {
 pub(super) enum RestartPolicy {
     OnFailure,
     Never,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) enum SeccompType {
+    RuntimeDefault,
+    Unconfined,
+    Localhost,
 }
 
 #[derive(Debug, Deserialize)]

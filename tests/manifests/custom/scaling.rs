@@ -1,4 +1,4 @@
-//! The behaviour of a HorizontalPodAutoscaler, which others embed.
+//! The behaviour of a `HorizontalPodAutoscaler`, which others embed.
 
 use serde::Deserialize;
 

@@ -104,6 +104,7 @@ spec:
     image: fetch-init
     noWrapEntrypoint: true
     environment: {A: b}
+    securityContext: {runAsNonRoot: true, capabilities: {drop: [ALL]}}
 ";
 
 const ADAPTER: &str = "
@@ -141,12 +142,18 @@ fn answer(yaml: &str) -> super::Result {
     super::check(object)
 }
 
-/// `after` in the place of `before` makes the object one that is refused, with these words.
+/// Each line is `before => after | words`: with `after` in the place of `before` the object is refused with these words.
 #[track_caller]
-fn check(yaml: &str, before: &str, after: &str, words: &str) {
-    assert_eq!(yaml.matches(before).count(), 1, "{before}");
-    let error = answer(&yaml.replace(before, after)).expect_err(after);
-    assert!(error.contains(words), "{error}");
+fn refuses(yaml: &str, table: &str) {
+    for line in table.lines().filter(|line| !line.trim().is_empty()) {
+        let (before, other) = line.split_once("=> ").unwrap();
+        let (after, words) = other.split_once("| ").unwrap();
+        let [before, after, words] =
+            [before, after, words].map(|text| text.trim().replace("\\n", "\n"));
+        assert_eq!(yaml.matches(&before).count(), 1, "{line}");
+        let error = answer(&yaml.replace(&before, &after)).expect_err(line);
+        assert!(error.contains(&words), "{error}");
+    }
 }
 
 #[test]
@@ -170,327 +177,99 @@ fn what_operators_take_is_taken() {
 
 #[test]
 fn a_kind_that_nobody_knows_is_refused_by_its_name() {
-    check(
-        SCALED_OBJECT,
-        "kind: ScaledObject",
-        "kind: ScaledObjekt",
-        "nothing is known here of ScaledObjekt in keda.sh",
-    );
-    check(SCALED_OBJECT, "v1alpha1", "v1", "keda.sh/v1");
-    check(
+    let table = "
+        kind: ScaledObject => kind: ScaledObjekt | nothing is known here of ScaledObjekt in keda.sh
+        v1alpha1           => v1                 | nothing is known here of ScaledObject in keda.sh/v1
+    ";
+    refuses(SCALED_OBJECT, table);
+    refuses(
         MINI_CLUSTER,
-        "v1alpha2",
-        "v1alpha1",
-        "nothing is known here of MiniCluster",
+        "v1alpha2 => v1alpha1 | nothing is known here of MiniCluster",
     );
 }
 
 #[test]
 fn a_misspelt_service_monitor_is_refused() {
-    check(
-        SERVICE_MONITOR,
-        "endpoints:",
-        "endpoint:",
-        "unknown field `endpoint`",
-    );
-    check(
-        SERVICE_MONITOR,
-        "- port: metrics",
-        "- porte: metrics",
-        "unknown field `porte`",
-    );
-    check(
-        SERVICE_MONITOR,
-        "- port: metrics",
-        "- honorLabels: true",
-        "an endpoint with 0 ports",
-    );
-    check(
-        SERVICE_MONITOR,
-        "- port: metrics",
-        "- {port: a, targetPort: 9090}\n  - port: b",
-        "an endpoint with 2 ports",
-    );
-    check(
-        SERVICE_MONITOR,
-        "- port: metrics",
-        "- portNumber: 9090",
-        "only a PodMonitor",
-    );
-    check(
-        SERVICE_MONITOR,
-        "matchNames",
-        "names",
-        "unknown field `names`",
-    );
-    check(
-        SERVICE_MONITOR,
-        "scheme: https",
-        "scheme: ftp",
-        "unknown variant `ftp`",
-    );
-    check(
-        SERVICE_MONITOR,
-        "interval: 1m30s",
-        "interval: 30s1m",
-        "is no duration",
-    );
-    check(
-        SERVICE_MONITOR,
-        "interval: 1m30s",
-        "interval: 30",
-        "expected a string",
-    );
-    check(
-        SERVICE_MONITOR,
-        "interval: 1m30s",
-        "interval: 500ms",
-        "takes longer than its interval",
-    );
-    check(
-        SERVICE_MONITOR,
-        "action: Replace",
-        "action: swap",
-        "there is no action swap",
-    );
-    check(
-        SERVICE_MONITOR,
-        "targetLabel: pod, ",
-        "",
-        "replace without a targetLabel",
-    );
-    check(
-        SERVICE_MONITOR,
-        "operator: In",
-        "operator: Exists",
-        "do not fit Exists",
-    );
-    check(
-        SERVICE_MONITOR,
-        "release: prometheus",
-        "release: 1",
-        "expected a string",
-    );
+    let table = r"
+        endpoints:           => endpoint:                 | unknown field `endpoint`
+        - port: metrics      => - porte: metrics          | unknown field `porte`
+        - port: metrics      => - honorLabels: true       | an endpoint with 0 ports
+        - port: metrics      => - port: a\n    targetPort: 9090 | an endpoint with 2 ports
+        - port: metrics      => - portNumber: 9090        | only a PodMonitor
+        matchNames           => names                     | unknown field `names`
+        scheme: https        => scheme: ftp               | unknown variant `ftp`
+        interval: 1m30s      => interval: 30s1m           | is no duration
+        interval: 1m30s      => interval: 30              | expected a string
+        interval: 1m30s      => interval: 500ms           | takes longer than its interval
+        action: Replace      => action: swap              | there is no action swap
+        targetLabel: pod,    =>                           | replace without a targetLabel
+        operator: In         => operator: Exists          | do not fit Exists
+        release: prometheus  => release: 1                | expected a string
+    ";
+    refuses(SERVICE_MONITOR, table);
 }
 
 #[test]
 fn a_misspelt_pod_monitor_is_refused() {
-    check(
-        POD_MONITOR,
-        "podMetricsEndpoints",
-        "endpoints",
-        "unknown field `endpoints`",
-    );
-    check(
-        POD_MONITOR,
-        "selector: {matchLabels: {app: a}}",
-        "jobLabel: app",
-        "missing field `selector`",
-    );
-    check(
-        POD_MONITOR,
-        "- {port: metrics, interval: 30s, honorLabels: true}",
-        "  []",
-        "there is no endpoint",
-    );
+    let table = r"
+        podMetricsEndpoints              => endpoints      | unknown field `endpoints`
+        selector: {matchLabels: {app: a}} => jobLabel: app | missing field `selector`
+        podMetricsEndpoints:\n  - {port: metrics, interval: 30s, honorLabels: true} => podMetricsEndpoints: [] | there is no endpoint
+    ";
+    refuses(POD_MONITOR, table);
 }
 
 #[test]
 fn a_misspelt_rule_is_refused() {
-    check(
-        PROMETHEUS_RULE,
-        "alert: Down",
-        "alerts: Down",
-        "unknown field `alerts`",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "alert: Down, ",
-        "",
-        "neither alerts nor records",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "alert: Down",
-        "record: down",
-        "records, and says what only an alert may say",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "alert: Down",
-        "alert: Down, record: down",
-        "alerts and records",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "for: 5m",
-        "for: 5 minutes",
-        "is no duration",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "expr: up == 0",
-        "expr: ' '",
-        "Down has an empty expr",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "keep_firing_for",
-        "keepFiringFor",
-        "unknown field `keepFiringFor`",
-    );
-    check(
-        PROMETHEUS_RULE,
-        "- name: g",
-        "- {name: g, rules: [{record: a, expr: b}]}\n  - name: g",
-        "two groups are named g",
-    );
+    let table = r"
+        alert: Down      => alerts: Down              | unknown field `alerts`
+        alert: Down,     =>                           | neither alerts nor records
+        alert: Down      => record: down              | records, and says what only an alert may say
+        alert: Down      => alert: Down, record: down | alerts and records
+        for: 5m          => for: 5 minutes            | is no duration
+        expr: up == 0    => expr: ' '                 | Down has an empty expr
+        keep_firing_for  => keepFiringFor             | unknown field `keepFiringFor`
+        interval: 30s    => interval: 30              | expected a string
+        - name: g        => - {name: g, rules: [{record: a, expr: b}]}\n  - name: g | two groups are named g
+    ";
+    refuses(PROMETHEUS_RULE, table);
 }
 
 #[test]
 fn a_misspelt_scaled_object_is_refused() {
-    check(
-        SCALED_OBJECT,
-        "pollingInterval",
-        "pollInterval",
-        "unknown field `pollInterval`",
-    );
-    check(
-        SCALED_OBJECT,
-        "scaleTargetRef: {name: d}",
-        "",
-        "missing field `scaleTargetRef`",
-    );
-    check(
-        SCALED_OBJECT,
-        "minReplicaCount: 1",
-        "minReplicaCount: 6",
-        "at least 6 replicas are more than at most 5",
-    );
-    check(
-        SCALED_OBJECT,
-        "minReplicaCount: 1",
-        "minReplicaCount: 0",
-        "idle replicas are not below",
-    );
-    check(
-        SCALED_OBJECT,
-        "idleReplicaCount: 0",
-        "idleReplicaCount: 1",
-        "idle at 1 replicas",
-    );
-    check(
-        SCALED_OBJECT,
-        "maxReplicaCount: 5",
-        "maxReplicaCount: 0",
-        "no autoscaler can have 0 replicas at most",
-    );
-    check(
-        SCALED_OBJECT,
-        "type: Pods",
-        "type: Pod",
-        "unknown variant `Pod`",
-    );
-    check(
-        SCALED_OBJECT,
-        "selectPolicy: Max",
-        "selectPolicy: Most",
-        "unknown variant `Most`",
-    );
-    check(
-        SCALED_OBJECT,
-        "periodSeconds: 30",
-        "periodSeconds: 1801",
-        "not within 1 to 1800",
-    );
-    check(
-        SCALED_OBJECT,
-        "periodSeconds: 30",
-        "period: 30",
-        "unknown field `period`",
-    );
-    check(
-        SCALED_OBJECT,
-        "WindowSeconds: 0",
-        "WindowSeconds: 3601",
-        "is above 3600 s",
-    );
-    check(
-        SCALED_OBJECT,
-        "behavior: currentReplicas",
-        "behavior: current",
-        "unknown variant `current`",
-    );
-    check(
-        SCALED_OBJECT,
-        "annotations: {autoscaling.keda.sh/paused: 'true'}",
-        "annotations: {a: true}",
-        "expected a string",
-    );
+    let table = "
+        pollingInterval            => pollInterval         | unknown field `pollInterval`
+        scaleTargetRef: {name: d}  =>                      | missing field `scaleTargetRef`
+        minReplicaCount: 1         => minReplicaCount: 6   | at least 6 replicas are more than at most 5
+        minReplicaCount: 1         => minReplicaCount: 0   | idle replicas are not below
+        idleReplicaCount: 0        => idleReplicaCount: 1  | idle at 1 replicas
+        maxReplicaCount: 5         => maxReplicaCount: 0   | no autoscaler can have 0 replicas at most
+        type: Pods                 => type: Pod            | unknown variant `Pod`
+        selectPolicy: Max          => selectPolicy: Most   | unknown variant `Most`
+        periodSeconds: 30          => periodSeconds: 1801  | not within 1 to 1800
+        periodSeconds: 30          => period: 30           | unknown field `period`
+        WindowSeconds: 0           => WindowSeconds: 3601  | is above 3600 s
+        behavior: currentReplicas  => behavior: current    | unknown variant `current`
+        paused: 'true'             => paused: true         | expected a string
+    ";
+    refuses(SCALED_OBJECT, table);
 }
 
 #[test]
 fn a_misspelt_trigger_is_refused() {
-    check(
-        SCALED_OBJECT,
-        "type: metrics-api",
-        "type: metric-api",
-        "a trigger of type metric-api",
-    );
-    check(
-        SCALED_OBJECT,
-        "targetValue: '1', ",
-        "",
-        "without targetValue",
-    );
-    check(
-        SCALED_OBJECT,
-        "targetValue: '1'",
-        "targetValue: 1",
-        "expected a string",
-    );
-    check(
-        SCALED_OBJECT,
-        "targetValue: '1'",
-        "targetValue: one",
-        "no number",
-    );
-    check(
-        SCALED_OBJECT,
-        "format: json",
-        "formats: json",
-        "knows no formats",
-    );
-    check(
-        SCALED_OBJECT,
-        "format: json",
-        "format: text",
-        "there is no format text",
-    );
-    check(
-        SCALED_OBJECT,
-        "serverAddress",
-        "server",
-        "without serverAddress",
-    );
-    check(
-        SCALED_OBJECT,
-        "metricType: AverageValue",
-        "metricType: Average",
-        "unknown variant `Average`",
-    );
-    check(
-        SCALED_OBJECT,
-        "metricType: AverageValue",
-        "metricType: Utilization",
-        "does not fit a trigger of type metrics-api",
-    );
-    check(
-        SCALED_OBJECT,
-        "metricType: Utilization",
-        "",
-        "does not fit a trigger of type cpu",
-    );
+    let table = "
+        type: metrics-api         => type: metric-api         | a trigger of type metric-api
+        targetValue: '1',         =>                          | without targetValue
+        targetValue: '1'          => targetValue: 1           | expected a string
+        targetValue: '1'          => targetValue: one         | no number
+        format: json              => formats: json            | knows no formats
+        format: json              => format: text             | there is no format text
+        serverAddress             => server                   | without serverAddress
+        metricType: AverageValue  => metricType: Average      | unknown variant `Average`
+        metricType: AverageValue  => metricType: Utilization  | does not fit a trigger of type metrics-api
+        metricType: Utilization   =>                          | does not fit a trigger of type cpu
+    ";
+    refuses(SCALED_OBJECT, table);
 }
 
 #[test]
@@ -505,169 +284,68 @@ spec:
   triggers: [{type: cpu, metricType: Utilization, metadata: {value: '70'}}]
 ";
     assert_eq!(answer(yaml), Ok(()));
-    check(
+    refuses(
         yaml,
-        "minReplicaCount: 1",
-        "minReplicaCount: 0",
-        "alone cannot tell when to leave 0",
+        "minReplicaCount: 1 => minReplicaCount: 0 | alone cannot tell when to leave 0",
     );
 }
 
 #[test]
 fn a_misspelt_trigger_authentication_is_refused() {
-    check(
-        TRIGGER_AUTHENTICATION,
-        "secretTargetRef",
-        "secretTargetRefs",
-        "unknown field `secretTargetRefs`",
-    );
-    check(
-        TRIGGER_AUTHENTICATION,
-        ", key: k",
-        "",
-        "missing field `key`",
-    );
-    check(
-        TRIGGER_AUTHENTICATION,
-        "secretTargetRef: [{parameter: token, name: s, key: k}]",
-        "{}",
-        "refers to nothing",
-    );
+    let table = "
+        secretTargetRef => secretTargetRefs | unknown field `secretTargetRefs`
+        , key: k        =>                  | missing field `key`
+        secretTargetRef: [{parameter: token, name: s, key: k}] => {} | refers to nothing
+    ";
+    refuses(TRIGGER_AUTHENTICATION, table);
 }
 
 #[test]
 fn a_misspelt_mini_cluster_is_refused() {
-    check(
-        MINI_CLUSTER,
-        "maxSize: 4",
-        "maximumSize: 4",
-        "unknown field `maximumSize`",
-    );
-    check(
-        MINI_CLUSTER,
-        "maxSize: 4",
-        "maxSize: 1",
-        "a size of 2 is above the largest, 1",
-    );
-    check(
-        MINI_CLUSTER,
-        "minSize: 1",
-        "minSize: 3",
-        "minSize is above size",
-    );
-    check(
-        MINI_CLUSTER,
-        "runFlux: true",
-        "runFlux: false",
-        "0 containers run Flux",
-    );
-    check(
-        MINI_CLUSTER,
-        "runFlux: true",
-        "runFlux: 'true'",
-        "expected a boolean",
-    );
-    check(MINI_CLUSTER, "- name: fetch\n   ", "-", "needs a name");
-    check(
-        MINI_CLUSTER,
-        "image: fetch-init",
-        "command: fetch-init",
-        "not looked at with noWrapEntrypoint",
-    );
-    check(
-        MINI_CLUSTER,
-        "{pre: 'true'}",
-        "{script: 'true'}",
-        "a script or a command",
-    );
-    check(
-        MINI_CLUSTER,
-        "{pre: 'true'}",
-        "{before: 'true'}",
-        "unknown field `before`",
-    );
-    check(
-        MINI_CLUSTER,
-        "path: /etc/app, ",
-        "",
-        "volume config has no path",
-    );
-    check(
-        MINI_CLUSTER,
-        "configMapName: c",
-        "emptyDir: true, configMapName: c",
-        "volume config has 2 sources",
-    );
-    check(
-        MINI_CLUSTER,
-        "queuePolicy: fcfs",
-        "queuePolicy: fifo",
-        "unknown variant `fifo`",
-    );
-    check(
-        MINI_CLUSTER,
-        "environment: {A: b}",
-        "env: [{name: A, value: b}]",
-        "unknown field `env`",
-    );
+    let table = "
+        maxSize: 4          => maximumSize: 4        | unknown field `maximumSize`
+        maxSize: 4          => maxSize: 1            | a size of 2 is above the largest, 1
+        minSize: 1          => minSize: 3            | minSize is above size
+        runFlux: true       => runFlux: false        | 0 containers run Flux
+        runFlux: true       => runFlux: 'true'       | expected a boolean
+        name: fetch         => logs: fetch           | needs a name
+        image: fetch-init   => command: fetch-init   | not looked at with noWrapEntrypoint
+        {pre: 'true'}       => {script: 'true'}      | a script or a command
+        {pre: 'true'}       => {before: 'true'}      | unknown field `before`
+        path: /etc/app,     =>                       | volume config has no path
+        configMapName: c    => emptyDir: true, configMapName: c | volume config has 2 sources
+        queuePolicy: fcfs   => queuePolicy: fifo     | unknown variant `fifo`
+        environment: {A: b} => env: [{name: A, value: b}] | unknown field `env`
+        {drop: [ALL]}       => {remove: [ALL]}       | unknown field `remove`
+        runAsNonRoot        => runAsNoRoot           | unknown field `runAsNoRoot`
+    ";
+    refuses(MINI_CLUSTER, table);
 }
 
 #[test]
 fn a_misspelt_adapter_rule_is_refused() {
-    check(
-        ADAPTER,
-        "matches: depth",
-        "match: depth",
-        "unknown field `match`",
-    );
-    check(
-        ADAPTER,
-        "depth{<<.LabelMatchers>>}",
-        "depth",
-        "leaves <<.LabelMatchers>> out",
-    );
-    check(
-        ADAPTER,
-        "metricsQuery: avg",
-        "query: avg",
-        "unknown field `query`",
-    );
-    check(
-        ADAPTER,
-        "namespace: {resource: namespace}",
-        "namespace: {}",
-        "missing field `resource`",
-    );
-    check(
-        ADAPTER,
-        "resources: {template: <<.Resource>>}",
-        "resources: {}",
-        "belong to no resource",
-    );
-    check(
-        ADAPTER,
-        "template: <<.Resource>>",
-        "template: <<.Resources>>",
-        "leaves <<.Resource>> out",
-    );
-    check(ADAPTER, "isNot: ^x", "isNot: ^x, is: y", "neither or both");
-    check(
-        ADAPTER,
-        "    rules:",
-        "    rules: []\n    extraRules:",
-        "unknown field `extraRules`",
-    );
+    let table = r"
+        matches: depth                     => match: depth   | unknown field `match`
+        depth{<<.LabelMatchers>>}          => depth          | leaves <<.LabelMatchers>> out
+        metricsQuery: avg                  => query: avg     | unknown field `query`
+        namespace: {resource: namespace}   => namespace: {}  | missing field `resource`
+        resources: {template: <<.Resource>>} => resources: {} | belong to no resource
+        template: <<.Resource>>            => template: <<.Resources>> | leaves <<.Resource>> out
+        isNot: ^x                          => isNot: ^x, is: y | neither or both
+        rules:\n                           => rules: []\n    extraRules:\n | unknown field `extraRules`
+    ";
+    refuses(ADAPTER, table);
 }
 
 #[test]
 fn durations_are_those_of_prometheus() {
-    for (text, milliseconds) in [
+    let durations = [
         ("30s", 30_000),
         ("1h30m", 5_400_000),
         ("1m500ms", 60_500),
         ("0", 0),
-        ("1d", 86_400_000),
-    ] {
+    ];
+    for (text, milliseconds) in durations {
         assert_eq!(
             super::monitoring::milliseconds(text),
             Some(milliseconds),
