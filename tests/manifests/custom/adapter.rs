@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::{Object, objects};
+use serde_json::Value;
+
+use crate::object::Object;
 
 use super::{Result, ensure, parts};
 
@@ -62,16 +64,13 @@ pub(super) fn check(object: &Object) -> Result {
     else {
         return Ok(());
     };
-    let documents = objects(text);
-    let [Object(document)] = &documents[..] else {
-        return Err(format!("config.yaml has {} documents", documents.len()));
-    };
+    let document: Value =
+        yaml_serde::from_str(text).map_err(|error| format!("config.yaml: {error}"))?;
     let rules = ["rules", "externalRules", "resourceRules"];
     if !rules.iter().any(|key| document.get(key).is_some()) {
         return Ok(());
     }
-    let config: Config =
-        serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
+    let config: Config = serde_json::from_value(document).map_err(|error| error.to_string())?;
     config
         .rules
         .iter()

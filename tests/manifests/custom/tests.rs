@@ -332,6 +332,7 @@ fn a_misspelt_adapter_rule_is_refused() {
         resources: {template: <<.Resource>>} => resources: {} | belong to no resource
         template: <<.Resource>>            => template: <<.Resources>> | leaves <<.Resource>> out
         isNot: ^x                          => isNot: ^x, is: y | neither or both
+        as: queue_depth                    => as: ${1}_depth | config.yaml: 
         rules:\n                           => rules: []\n    extraRules:\n | unknown field `extraRules`
     ";
     refuses(ADAPTER, table);
