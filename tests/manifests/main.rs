@@ -11,6 +11,7 @@ mod kubernetes;
 mod object;
 mod overlay;
 mod pod;
+mod pools;
 mod schema;
 mod shipped;
 #[allow(dead_code, reason = "another test needs more of it")]

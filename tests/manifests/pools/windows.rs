@@ -1,0 +1,340 @@
+//! Freeze windows: what cron is told for them, and that a pool is frozen in just those minutes of the week.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{made, pool, refused};
+use crate::object::{Object, only};
+
+/// The minutes of a week.
+const WEEK: usize = 7 * 24 * 60;
+
+/// From, to and the days on which it begins, such as `23:00-02:00 1,2,3,4,5`.
+pub(super) struct Window(&'static str);
+
+pub(super) const NIGHT: Window = Window("23:00-02:00 1,2,3,4,5");
+
+impl Window {
+    /// The window as a configuration has it.
+    pub(super) fn parsed(&self) -> Value {
+        let (times, days) = self.0.split_once(' ').unwrap();
+        let (from, to) = times.split_once('-').unwrap();
+        let days: Vec<u8> = days.split(',').map(|day| day.parse().unwrap()).collect();
+        json!({"from_time": from, "to_time": to, "weekdays": days})
+    }
+}
+
+fn with(windows: &[&'static str]) -> Value {
+    let windows: Vec<_> = windows
+        .iter()
+        .map(|window| Window(window).parsed())
+        .collect();
+    pool(&json!({"freeze_schedules": windows}))
+}
+
+/// What cron is told: a line for each CronJob, by its name.
+#[track_caller]
+fn check(windows: &[&'static str], expected: &[(&str, &str)]) {
+    let Some(objects) = made(&with(windows)) else {
+        return;
+    };
+    let jobs = objects.iter().filter(|object| object.kind() == "CronJob");
+    let found: BTreeMap<_, _> = jobs
+        .map(|job| (job.name(), job.text("/spec/schedule")))
+        .collect();
+    assert_eq!(found, expected.iter().copied().collect());
+}
+
+#[test]
+fn a_window_across_midnight_ends_on_the_next_day() {
+    let expected = [
+        ("freeze-2300-a", "0 23 * * 1,2,3,4,5"),
+        ("thaw-0200-a", "0 2 * * 2,3,4,5,6"),
+    ];
+    check(&[NIGHT.0], &expected);
+    check(
+        &["23:30-00:15 6"],
+        &[
+            ("freeze-2330-a", "30 23 * * 6"),
+            ("thaw-0015-a", "15 0 * * 0"),
+        ],
+    );
+}
+
+#[test]
+fn a_window_within_a_day_ends_on_that_day() {
+    check(
+        &["09:05-17:00 1,3"],
+        &[
+            ("freeze-0905-a", "5 9 * * 1,3"),
+            ("thaw-1700-a", "0 17 * * 1,3"),
+        ],
+    );
+    check(
+        &["08:08-09:09 1"],
+        &[("freeze-0808-a", "8 8 * * 1"), ("thaw-0909-a", "9 9 * * 1")],
+    );
+}
+
+#[test]
+fn sunday_is_the_first_and_the_last_day() {
+    let expected = [
+        ("freeze-2200-a", "0 22 * * 0"),
+        ("thaw-0100-a", "0 1 * * 1"),
+    ];
+    check(&["22:00-01:00 7"], &expected);
+    check(&["22:00-01:00 0"], &expected);
+    check(&["22:00-01:00 0,7"], &expected);
+}
+
+#[test]
+fn a_window_of_every_day_says_so() {
+    let expected = [
+        ("freeze-2300-a", "0 23 * * *"),
+        ("thaw-0200-a", "0 2 * * *"),
+    ];
+    check(&["23:00-02:00 1,2,3,4,5,6,7"], &expected);
+}
+
+#[test]
+fn the_end_of_a_day_is_the_next_one_s_beginning() {
+    check(
+        &["20:00-24:00 5"],
+        &[
+            ("freeze-2000-a", "0 20 * * 5"),
+            ("thaw-0000-a", "0 0 * * 6"),
+        ],
+    );
+    check(
+        &["20:00-00:00 5"],
+        &[
+            ("freeze-2000-a", "0 20 * * 5"),
+            ("thaw-0000-a", "0 0 * * 6"),
+        ],
+    );
+}
+
+#[test]
+fn windows_that_touch_or_overlap_are_one() {
+    let night = [
+        ("freeze-2200-a", "0 22 * * 1"),
+        ("thaw-0400-a", "0 4 * * 2"),
+    ];
+    check(&["22:00-00:00 1", "00:00-04:00 2"], &night);
+    check(&["22:00-02:00 1", "23:00-04:00 1"], &night);
+    check(&["22:00-04:00 1", "23:00-23:30 1"], &night);
+    check(
+        &["00:00-24:00 6,7"],
+        &[("freeze-0000-a", "0 0 * * 6"), ("thaw-0000-a", "0 0 * * 1")],
+    );
+    check(
+        &["00:00-24:00 7,1"],
+        &[("freeze-0000-a", "0 0 * * 0"), ("thaw-0000-a", "0 0 * * 2")],
+    );
+}
+
+#[test]
+fn windows_that_leave_nothing_or_say_nothing_are_refused() {
+    let always = "frozen all week: give it max_replicas 0";
+    refused(&with(&["00:00-24:00 1,2,3,4,5,6,7"]), always);
+    refused(
+        &with(&["06:00-18:00 0,1,2,3,4,5,6", "18:00-06:00 0,1,2,3,4,5,6"]),
+        always,
+    );
+    refused(&with(&["02:00-02:00 1"]), "frozen from 02:00 to 02:00");
+    refused(&with(&["02:00-02:09 1"]), "for 9 minutes");
+    refused(&with(&["02:00-03:00 1", "03:05-04:00 1"]), "for 5 minutes");
+    refused(&with(&["25:00-02:00 1"]), "from_time");
+    refused(&with(&["23:00-2:00 1"]), "to_time");
+    refused(&with(&["23:00-02:00 8"]), "weekdays");
+    let nameless =
+        json!({"freeze_schedules": [{"from_time": "23:00", "to_time": "02:00", "weekdays": []}]});
+    refused(&pool(&nameless), "weekdays");
+}
+
+#[test]
+fn a_pool_without_windows_has_no_clock() {
+    let Some(objects) = made(&pool(&json!({"freeze_schedules": []}))) else {
+        return;
+    };
+    let kinds: Vec<_> = objects.iter().map(Object::kind).collect();
+    assert_eq!(kinds, ["Deployment", "ScaledObject"]);
+}
+
+#[test]
+fn a_window_sets_and_clears_the_annotation_that_holds_the_pool_at_none() {
+    let Some(objects) = made(&with(&[NIGHT.0])) else {
+        return;
+    };
+    for (name, value) in [("freeze-2300-a", json!("0")), ("thaw-0200-a", Value::Null)] {
+        let job = only(&objects, "CronJob", name);
+        let container = job.at("/spec/jobTemplate/spec/template/spec/containers/0");
+        let args: Vec<_> = container["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        assert_eq!(
+            args[..4],
+            [
+                "patch",
+                "scaledobjects.keda.sh",
+                "iac-agent-a",
+                "--type=merge"
+            ]
+        );
+        let patch: Value = serde_json::from_str(args[4].strip_prefix("--patch=").unwrap()).unwrap();
+        let annotations = json!({"autoscaling.keda.sh/paused-replicas": value});
+        assert_eq!(patch, json!({"metadata": {"annotations": annotations}}));
+        assert_eq!(args.len(), 5);
+    }
+}
+
+#[test]
+fn the_clock_is_the_pools_and_keeps_little() {
+    let mut configuration = with(&[NIGHT.0]);
+    configuration["freeze"] = json!({"time_zone": "Europe/Berlin"});
+    let Some(objects) = made(&configuration) else {
+        return;
+    };
+    for (name, deadline) in [
+        ("freeze-2300-a", 3 * 3600 - 300),
+        ("thaw-0200-a", 21 * 3600 - 300),
+    ] {
+        let job = only(&objects, "CronJob", name);
+        assert_eq!(job.text("/spec/timeZone"), "Europe/Berlin");
+        assert_eq!(job.text("/spec/concurrencyPolicy"), "Replace");
+        assert_eq!(job.at("/spec/startingDeadlineSeconds"), &json!(deadline));
+        assert_eq!(job.at("/spec/successfulJobsHistoryLimit"), &json!(1));
+        assert_eq!(job.at("/spec/failedJobsHistoryLimit"), &json!(3));
+        assert_eq!(
+            job.at("/spec/jobTemplate/spec/activeDeadlineSeconds"),
+            &json!(300)
+        );
+    }
+}
+
+#[test]
+fn the_clock_may_patch_the_pools_that_have_windows_and_nothing_else() {
+    let mut configuration = with(&[NIGHT.0]);
+    let mut other = configuration["pools"][0].clone();
+    other["pool_id"] = json!("b");
+    let mut without = pool(&json!({"pool_id": "c"}))["pools"][0].clone();
+    without["name"] = json!("C");
+    configuration["pools"]
+        .as_array_mut()
+        .unwrap()
+        .extend([other, without]);
+    let Some(objects) = made(&configuration) else {
+        return;
+    };
+    let role = only(&objects, "Role", "iac-agent-freeze");
+    let rules = json!([{
+        "apiGroups": ["keda.sh"],
+        "resources": ["scaledobjects"],
+        "resourceNames": ["iac-agent-a", "iac-agent-b"],
+        "verbs": ["get", "patch"],
+    }]);
+    assert_eq!(role.at("/rules"), &rules);
+    let binding = only(&objects, "RoleBinding", "iac-agent-freeze");
+    assert_eq!(binding.text("/roleRef/name"), "iac-agent-freeze");
+    assert_eq!(binding.text("/subjects/0/name"), "iac-agent-freeze");
+    only(&objects, "ServiceAccount", "iac-agent-freeze");
+    let job = only(&objects, "CronJob", "freeze-2300-b");
+    assert_eq!(
+        job.text("/spec/jobTemplate/spec/template/spec/serviceAccountName"),
+        "iac-agent-freeze"
+    );
+}
+
+/// The minutes of the week at which cron starts a job.
+fn moments(schedule: &str) -> Vec<usize> {
+    let fields: Vec<_> = schedule.split(' ').collect();
+    let [minute, hour, "*", "*", days] = fields[..] else {
+        panic!("{schedule} is none of ours");
+    };
+    let days = days.replace('*', "0,1,2,3,4,5,6");
+    let time = hour.parse::<usize>().unwrap() * 60 + minute.parse::<usize>().unwrap();
+    let days = days.split(',').map(|day| day.parse::<usize>().unwrap());
+    days.map(|day| (day + 6) % 7 * 1440 + time).collect()
+}
+
+/// Whether a pool is frozen, for each minute of the week, when its jobs have run for a week already.
+fn frozen(jobs: &[&Object]) -> Vec<bool> {
+    let mut turns = BTreeMap::new();
+    for job in jobs {
+        for moment in moments(job.text("/spec/schedule")) {
+            let before = turns.insert(moment, job.name().starts_with("freeze-"));
+            assert_eq!(before, None, "two jobs at once");
+        }
+    }
+    let last = turns.last_key_value().is_some_and(|(_, freezes)| *freezes);
+    let minutes = (0..WEEK).scan(last, |frozen, minute| {
+        *frozen = turns.get(&minute).copied().unwrap_or(*frozen);
+        Some(*frozen)
+    });
+    minutes.collect()
+}
+
+/// From and to, in minutes of the day, and the days on which a window begins.
+type Times = (usize, usize, Vec<usize>);
+
+/// The same by the windows themselves.
+fn meant(windows: &[Times]) -> Vec<bool> {
+    let mut frozen = vec![false; WEEK];
+    for (from, to, days) in windows {
+        let length = (to + 1440 - from) % 1440;
+        for day in days {
+            let begin = (day + 6) % 7 * 1440 + from;
+            (begin..begin + length).for_each(|minute| frozen[minute % WEEK] = true);
+        }
+    }
+    frozen
+}
+
+fn any(random: &mut fastrand::Rng) -> Times {
+    let from = random.usize(0..48) * 30;
+    let to = (from + random.usize(1..30) * 30) % 1440;
+    let days = (0..8).filter(|_| random.u8(0..3) == 0).collect::<Vec<_>>();
+    let one = random.usize(0..8);
+    (from, to, [days, vec![one]].concat())
+}
+
+fn configured((from, to, days): &Times) -> Value {
+    let time = |minutes: &usize| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+    json!({"from_time": time(from), "to_time": time(to), "weekdays": days})
+}
+
+/// The configuration of a pool, named by its number.
+fn numbered(number: usize, windows: &[Times]) -> Value {
+    let windows: Vec<_> = windows.iter().map(configured).collect();
+    let mut one = pool(&json!({"pool_id": format!("p{number}"), "freeze_schedules": windows}));
+    one["pools"][0].take()
+}
+
+#[test]
+fn a_pool_is_frozen_in_the_minutes_of_its_windows_and_in_no_other() {
+    let mut random = fastrand::Rng::with_seed(6);
+    let mut cases = Vec::new();
+    while cases.len() < 60 {
+        let windows: Vec<_> = (0..=cases.len() % 3).map(|_| any(&mut random)).collect();
+        if meant(&windows).contains(&false) {
+            cases.push(windows);
+        }
+    }
+    let pools = cases.iter().enumerate();
+    let pools: Vec<_> = pools
+        .map(|(number, windows)| numbered(number, windows))
+        .collect();
+    let Some(objects) = made(&json!({"pools": pools})) else {
+        return;
+    };
+    for (number, windows) in cases.iter().enumerate() {
+        let suffix = format!("-p{number}");
+        let jobs = objects.iter().filter(|object| object.kind() == "CronJob");
+        let jobs: Vec<_> = jobs.filter(|job| job.name().ends_with(&suffix)).collect();
+        assert!(frozen(&jobs) == meant(windows), "{windows:?}");
+    }
+}
