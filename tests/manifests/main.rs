@@ -8,11 +8,14 @@ mod base;
 mod components;
 mod custom;
 mod kubernetes;
+mod minicluster;
 mod object;
 mod overlay;
 mod pod;
 mod pools;
 mod schema;
+#[path = "../real/server.rs"]
+mod server;
 mod shipped;
 #[allow(dead_code, reason = "another test needs more of it")]
 #[path = "../real/tools.rs"]
