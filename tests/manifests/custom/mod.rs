@@ -13,6 +13,7 @@ mod adapter;
 mod keda;
 mod minicluster;
 mod monitoring;
+mod rules;
 mod scaling;
 mod tests;
 
@@ -112,9 +113,7 @@ pub(crate) fn check(object: &Object) -> Result {
             meaning::<monitoring::ServiceMonitor>(object)
         }
         ("monitoring.coreos.com/v1", "PodMonitor") => meaning::<monitoring::PodMonitor>(object),
-        ("monitoring.coreos.com/v1", "PrometheusRule") => {
-            meaning::<monitoring::PrometheusRule>(object)
-        }
+        ("monitoring.coreos.com/v1", "PrometheusRule") => meaning::<rules::PrometheusRule>(object),
         ("keda.sh/v1alpha1", "ScaledObject") => meaning::<keda::ScaledObject>(object),
         ("keda.sh/v1alpha1", "TriggerAuthentication" | "ClusterTriggerAuthentication") => {
             meaning::<keda::TriggerAuthentication>(object)

@@ -348,12 +348,12 @@ fn durations_are_those_of_prometheus() {
     ];
     for (text, milliseconds) in durations {
         assert_eq!(
-            super::monitoring::milliseconds(text),
+            super::rules::milliseconds(text),
             Some(milliseconds),
             "{text}"
         );
     }
     for text in ["", "30", "s", "1m1h", "1s1s", "1.5h", "-1s", "1 m"] {
-        assert_eq!(super::monitoring::milliseconds(text), None, "{text}");
+        assert_eq!(super::rules::milliseconds(text), None, "{text}");
     }
 }

@@ -1,5 +1,8 @@
 //! The generator of agent pools: what it makes of their configuration, number by number, and what it refuses.
 
+mod minutes;
+mod refusals;
+mod scaling;
 mod windows;
 
 use std::fs;
@@ -169,6 +172,50 @@ fn a_pool_has_variables_of_its_own() {
 }
 
 #[test]
+fn an_agent_is_run_as_its_pool_says() {
+    let told = json!({
+        "image_pull_policy": "Always",
+        "command": ["agent"],
+        "args": ["--verbose"],
+        "secrets": ["tokens"],
+        "run_as_user": 1000,
+        "service_account": "agent",
+        "grace_period": 3600,
+        "resources": {"requests": {"cpu": "100m"}},
+    });
+    let container = |name: &str| format!("/spec/template/spec/containers/0/{name}");
+    let pod = |name: &str| format!("/spec/template/spec/{name}");
+    let expected = [
+        (container("image"), json!("agent")),
+        (container("imagePullPolicy"), json!("Always")),
+        (container("command"), json!(["agent"])),
+        (container("args"), json!(["--verbose"])),
+        (
+            container("envFrom"),
+            json!([{"secretRef": {"name": "tokens"}}]),
+        ),
+        (container("securityContext/runAsUser"), json!(1000)),
+        (container("resources/requests"), json!({"cpu": "100m"})),
+        (pod("serviceAccountName"), json!("agent")),
+        (pod("automountServiceAccountToken"), json!(null)),
+        (pod("terminationGracePeriodSeconds"), json!(3600)),
+    ];
+    for (pointer, value) in expected {
+        check(&told, &pointer, &value);
+    }
+    check(
+        &json!({}),
+        &pod("automountServiceAccountToken"),
+        &json!(false),
+    );
+    check(
+        &json!({}),
+        &pod("terminationGracePeriodSeconds"),
+        &json!(300),
+    );
+}
+
+#[test]
 fn an_agent_has_its_limits() {
     let limits = "/spec/template/spec/containers/0/resources/limits";
     check(
@@ -228,142 +275,8 @@ fn the_init_container_is_the_component_s() {
 }
 
 #[test]
-fn pending_tasks_bring_one_agent_more_every_half_minute_and_none_brings_them_back() {
-    let Some(objects) = example() else { return };
-    let scaled = only(&objects, "ScaledObject", "iac-agent-production");
-    let expected = [
-        ("/spec/scaleTargetRef/name", json!("iac-agent-production")),
-        ("/spec/minReplicaCount", json!(0)),
-        ("/spec/maxReplicaCount", json!(10)),
-        ("/spec/pollingInterval", json!(30)),
-        ("/spec/cooldownPeriod", json!(30)),
-        ("/spec/triggers/0/type", json!("metrics-api")),
-        ("/spec/triggers/0/metricType", json!("AverageValue")),
-        ("/spec/triggers/0/useCachedMetrics", json!(true)),
-        (
-            "/spec/triggers/0/metadata/url",
-            json!("http://iac-platform:8080/api/v1/agent-pools/production/pending-tasks"),
-        ),
-    ];
-    for (pointer, value) in expected {
-        assert_eq!(scaled.at(pointer), &value, "{pointer}");
-    }
-    let behavior = scaled.at("/spec/advanced/horizontalPodAutoscalerConfig/behavior");
-    let up = json!([{"type": "Pods", "value": 1, "periodSeconds": 30}]);
-    let down = json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]);
-    assert_eq!(
-        behavior["scaleUp"],
-        json!({"stabilizationWindowSeconds": 0, "policies": up})
-    );
-    assert_eq!(
-        behavior["scaleDown"],
-        json!({"stabilizationWindowSeconds": 0, "policies": down})
-    );
-    let least = only(&objects, "ScaledObject", "iac-agent-staging");
-    assert_eq!(least.at("/spec/minReplicaCount"), &json!(1));
-}
-
-#[test]
-fn one_pending_task_asks_for_as_many_agents_as_there_may_be() {
-    let most = 900;
-    let Some(objects) = made(&pool(&json!({"max_replicas": most}))) else {
-        return;
-    };
-    let scaled = only(&objects, "ScaledObject", "iac-agent-a");
-    let target: f64 = scaled
-        .text("/spec/triggers/0/metadata/targetValue")
-        .parse()
-        .unwrap();
-    // An autoscaler lets a tenth pass, and counts in thousandths.
-    assert!(1.0 / target >= 1.1 * f64::from(most) && target >= 0.001);
-    refused(&pool(&json!({"max_replicas": most + 1})), "max_replicas");
-}
-
-#[test]
-fn a_pool_of_at_most_none_is_switched_off() {
-    let off = json!({"max_replicas": 0, "freeze_schedules": [windows::NIGHT.parsed()]});
-    check(&off, "/spec/replicas", &json!(0));
-    if let Some(objects) = made(&pool(&off)) {
-        assert_eq!(objects.len(), 1);
-    }
-}
-
-#[test]
-fn whoever_asks_for_the_tasks_shows_a_token_if_there_is_one() {
-    let mut configuration = pool(&json!({}));
-    configuration["pending_tasks"] = json!({"token_secret": {"name": "s", "key": "k"}});
-    let Some(objects) = made(&configuration) else {
-        return;
-    };
-    let name = "iac-agent-pending-tasks";
-    let scaled = only(&objects, "ScaledObject", "iac-agent-a");
-    assert_eq!(scaled.text("/spec/triggers/0/authenticationRef/name"), name);
-    assert_eq!(scaled.text("/spec/triggers/0/metadata/authMode"), "bearer");
-    let authentication = only(&objects, "TriggerAuthentication", name);
-    let reference = json!([{"parameter": "token", "name": "s", "key": "k"}]);
-    assert_eq!(authentication.at("/spec/secretTargetRef"), &reference);
-}
-
-#[test]
 fn a_pool_a_file_is_the_same_as_a_list_of_one() {
     let list = pool(&json!({}));
     let alone = json!({"pool": list["pools"][0]});
     assert_eq!(made(&list), made(&alone));
-}
-
-#[test]
-fn what_no_object_can_be_made_of_is_refused_in_a_sentence() {
-    let cases = [
-        (
-            json!({"pool_id": "Prod_1"}),
-            r#"the pool_id "Prod_1" is no DNS label"#,
-        ),
-        (json!({"pool_id": "-a"}), "is no DNS label"),
-        (
-            json!({"pool_id": "a".repeat(41)}),
-            "has 41 characters: 40 at most",
-        ),
-        (
-            json!({"name": "My pool"}),
-            r#"the name "My pool" of pool a is no label"#,
-        ),
-        (
-            json!({"min_replicas": 11}),
-            "min_replicas 11 above its max_replicas 10",
-        ),
-        (
-            json!({"env": {"POOL_ID": "b"}}),
-            "pool a sets POOL_ID in its env",
-        ),
-    ];
-    for (extra, words) in cases {
-        refused(&pool(&extra), words);
-    }
-    let twice = pool(&json!({}))["pools"][0].clone();
-    refused(
-        &json!({"pools": [twice, twice]}),
-        r#"two pools have the pool_id "a""#,
-    );
-}
-
-#[test]
-fn what_the_schema_does_not_know_is_refused() {
-    let cases = [
-        (json!({"max_replica": 1}), "max_replica"),
-        (json!({"max_replicas": "10"}), "max_replicas"),
-        (json!({"max_replicas": -1}), "max_replicas"),
-        (json!({"env": {"A": 1}}), "env"),
-        (json!({"resources": {"limit": {}}}), "limit"),
-        (json!({"revision": "sha256:0f"}), "revision"),
-        (json!({"image": ""}), "image"),
-    ];
-    for (extra, words) in cases {
-        refused(&pool(&extra), words);
-    }
-    refused(
-        &json!({"pool": {"pool_id": "a", "name": "A", "max_replicas": 1}}),
-        "image",
-    );
-    refused(&json!({"poools": []}), "poools");
-    refused(&json!({"code": {"urls": "http://a"}}), "urls");
 }
