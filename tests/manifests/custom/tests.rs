@@ -26,7 +26,7 @@ metadata: {name: m}
 spec:
   selector: {matchLabels: {app: a}}
   podMetricsEndpoints:
-  - {port: metrics, interval: 30s, honorLabels: true}
+  - {port: metrics, honorLabels: true}
 ";
 
 const PROMETHEUS_RULE: &str = "
@@ -142,7 +142,7 @@ fn answer(yaml: &str) -> super::Result {
     super::check(object)
 }
 
-/// Each line is `before => after | words`: with `after` in the place of `before` the object is refused with these words.
+/// Each line is `before => after | words`: with `after` in the place of `before` the object is refused in these words.
 #[track_caller]
 fn refuses(yaml: &str, table: &str) {
     for line in table.lines().filter(|line| !line.trim().is_empty()) {
@@ -214,7 +214,7 @@ fn a_misspelt_pod_monitor_is_refused() {
     let table = r"
         podMetricsEndpoints              => endpoints      | unknown field `endpoints`
         selector: {matchLabels: {app: a}} => jobLabel: app | missing field `selector`
-        podMetricsEndpoints:\n  - {port: metrics, interval: 30s, honorLabels: true} => podMetricsEndpoints: [] | there is no endpoint
+        podMetricsEndpoints:\n  - {port: metrics, honorLabels: true} => podMetricsEndpoints: [] | no endpoint
     ";
     refuses(POD_MONITOR, table);
 }

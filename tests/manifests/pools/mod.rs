@@ -65,7 +65,7 @@ fn check(extra: &Value, pointer: &str, expected: &Value) {
 }
 
 fn example() -> Option<Vec<Object>> {
-    let file = chart().join("ci/pools.json");
+    let file = chart().join("pools.json");
     template(&chart(), &["-f", file.to_str().unwrap()])
 }
 
@@ -99,7 +99,7 @@ fn every_object_is_one_that_the_api_server_takes() {
 #[test]
 fn the_chart_itself_is_in_order() {
     if let Some(mut helm) = helm() {
-        let file = chart().join("ci/pools.json");
+        let file = chart().join("pools.json");
         tools::output(
             helm.args(["lint", "--strict"])
                 .arg(chart())

@@ -1,4 +1,6 @@
-{{/* The pools of the configuration, each with what it leaves open, as a JSON list. Fails for what no object can be made of. */}}
+{{/*
+The pools of the configuration, each with what it leaves open, as a JSON list. Fails for what no object can be made of.
+*/}}
 {{- define "agent-pool.pools" -}}
 {{- $pools := .Values.pools | default list }}
 {{- with .Values.pool }}

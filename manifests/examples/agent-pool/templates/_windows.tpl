@@ -1,9 +1,9 @@
 {{/*
-When a pool is to be frozen and thawed, as cron has it: {"freeze": […], "thaw": […]}, each entry with `time` (hhmm), `schedule`
-and `deadline`, the seconds within which it may still begin when the cluster missed it.
+When a pool is to be frozen and thawed, as cron has it: {"freeze": […], "thaw": […]}, each entry with `time` (hhmm),
+`schedule` and `deadline`, the seconds within which it may still begin when the cluster missed it.
 
-A window begins on each of its weekdays (1 is Monday, 7 and 0 are Sunday) and ends on the next day if it ends earlier than it
-begins. The windows of a pool are one set of times: where they touch or overlap, neither ends the other.
+A window begins on each of its weekdays (1 is Monday, 7 and 0 are Sunday) and ends on the next day if its end is the
+earlier of its times. The windows of a pool are one set of times: where they touch or overlap, neither ends the other.
 */}}
 {{- define "agent-pool.windows" -}}
 {{- $windows := list }}
@@ -58,7 +58,9 @@ begins. The windows of a pool are one set of times: where they touch or overlap,
 {{- end }}
 {{- end }}
 
-{{/* The moments `at` as entries, one for each time of day, each with the seconds until the next of the moments `until`. */}}
+{{/*
+The moments `at` as entries, one for each time of day. The deadline of each is before the next of the moments `until`.
+*/}}
 {{- define "agent-pool.grouped" -}}
 {{- $days := dict }}
 {{- $lengths := dict }}
@@ -79,7 +81,9 @@ begins. The windows of a pool are one set of times: where they touch or overlap,
 {{- range $time := keys $days | sortAlpha }}
 {{- $on := get $days $time | sortAlpha | join "," }}
 {{- $on = eq $on "0,1,2,3,4,5,6" | ternary "*" $on }}
-{{- $schedule := printf "%d %d * * %s" (substr 2 4 $time | trimPrefix "0" | int) (substr 0 2 $time | trimPrefix "0" | int) $on }}
+{{- $hour := substr 0 2 $time | trimPrefix "0" | int }}
+{{- $minute := substr 2 4 $time | trimPrefix "0" | int }}
+{{- $schedule := printf "%d %d * * %s" $minute $hour $on }}
 {{- /* A job has five minutes to be done: what begins later than this could end in the other's time. */}}
 {{- $deadline := sub (mul 60 (get $lengths $time)) 300 }}
 {{- $entries = append $entries (dict "time" $time "schedule" $schedule "deadline" $deadline) }}
