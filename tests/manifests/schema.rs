@@ -2,12 +2,16 @@
 
 use std::fs;
 
+use crate::custom;
 use crate::kubernetes;
 use crate::object::Object;
 use crate::tools;
 
-/// Fails for an object that the API server would not take as it is meant.
+/// Fails for an object that the API server, or the operator that it is for, would not take as it is meant.
 pub(crate) fn validate(objects: &[Object]) {
+    for object in objects {
+        custom::check(object).unwrap_or_else(|reason| panic!("{reason}"));
+    }
     let Some(mut validator) = kubernetes::validator() else {
         return;
     };
