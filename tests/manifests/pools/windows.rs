@@ -1,11 +1,14 @@
-//! Freeze windows: what cron is told for them, and that a pool is frozen in just those minutes of the week.
+//! Freeze windows: what cron and kubectl are told for them, and what is refused.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use serde_json::{Value, json};
 
 use super::{made, pool, refused};
+use crate::kubernetes::kubectl;
 use crate::object::{Object, only};
+use crate::tools;
 
 /// From, to and the days on which it begins, such as `23:00-02:00 1,2,3,4,5`.
 pub(super) struct Window(&'static str);
@@ -187,6 +190,49 @@ fn a_window_sets_and_clears_the_annotation_that_holds_the_pool_at_none() {
         assert_eq!(patch, json!({"metadata": {"annotations": annotations}}));
         assert_eq!(args.len(), 5);
     }
+}
+
+/// What kubectl makes of an object by the arguments of the job of this name.
+fn patched(objects: &[Object], job: &str, object: &Object) -> Option<Object> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("object.json");
+    fs::write(&file, object.0.to_string()).unwrap();
+    let container = "/spec/jobTemplate/spec/template/spec/containers/0/args";
+    let args = only(objects, "CronJob", job)
+        .at(container)
+        .as_array()
+        .unwrap();
+    let args: Vec<_> = args.iter().filter_map(Value::as_str).collect();
+    // In the place of the cluster's object, which the second and the third name, stands the file.
+    let mut kubectl = kubectl()?;
+    kubectl
+        .arg(args[0])
+        .args(&args[3..])
+        .args(["--local", "-o", "json", "-f"])
+        .arg(&file);
+    Some(Object(
+        serde_json::from_str(&tools::output(&mut kubectl)).unwrap(),
+    ))
+}
+
+#[test]
+fn kubectl_freezes_by_what_it_is_told_and_thaws() {
+    let Some(objects) = made(&with(&[NIGHT.0])) else {
+        return;
+    };
+    let scaled = only(&objects, "ScaledObject", "iac-agent-a");
+    let Some(frozen) = patched(&objects, "freeze-2300-a", scaled) else {
+        return;
+    };
+    let annotations = json!({"autoscaling.keda.sh/paused-replicas": "0"});
+    assert_eq!(frozen.at("/metadata/annotations"), &annotations);
+    let mut thawed = patched(&objects, "thaw-0200-a", &frozen).unwrap();
+    assert_eq!(thawed.0["metadata"]["annotations"].take(), json!({}));
+    thawed.0["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("annotations");
+    assert_eq!(&thawed, scaled);
 }
 
 #[test]
