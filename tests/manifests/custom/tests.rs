@@ -210,6 +210,15 @@ fn a_misspelt_service_monitor_is_refused() {
 }
 
 #[test]
+fn what_scrapes_or_asks_nothing_is_refused() {
+    for (yaml, list) in [(SERVICE_MONITOR, "endpoints"), (SCALED_OBJECT, "triggers")] {
+        let (before, _) = yaml.split_once(&format!("{list}:")).unwrap();
+        let error = answer(&format!("{before}{list}: []")).expect_err(list);
+        assert!(error.contains("there is no"), "{error}");
+    }
+}
+
+#[test]
 fn a_misspelt_pod_monitor_is_refused() {
     let table = r"
         podMetricsEndpoints              => endpoints      | unknown field `endpoints`
@@ -231,6 +240,7 @@ fn a_misspelt_rule_is_refused() {
         keep_firing_for  => keepFiringFor             | unknown field `keepFiringFor`
         interval: 30s    => interval: 30              | expected a string
         - name: g        => - {name: g, rules: [{record: a, expr: b}]}\n  - name: g | two groups are named g
+        - name: g        => - {name: f, rules: []}\n  - name: g | group f has no rule
     ";
     refuses(PROMETHEUS_RULE, table);
 }
@@ -251,6 +261,8 @@ fn a_misspelt_scaled_object_is_refused() {
         WindowSeconds: 0           => WindowSeconds: 3601  | is above 3600 s
         behavior: currentReplicas  => behavior: current    | unknown variant `current`
         paused: 'true'             => paused: true         | expected a string
+        type: Pods, value: 1       => type: Pods, value: 0 | a policy of 0 changes nothing
+        [{type: Pods, value: 1, periodSeconds: 30}] => [] | an empty list of policies
     ";
     refuses(SCALED_OBJECT, table);
 }
@@ -302,7 +314,7 @@ fn a_misspelt_trigger_authentication_is_refused() {
 
 #[test]
 fn a_misspelt_mini_cluster_is_refused() {
-    let table = "
+    let table = r"
         maxSize: 4          => maximumSize: 4        | unknown field `maximumSize`
         maxSize: 4          => maxSize: 1            | a size of 2 is above the largest, 1
         minSize: 1          => minSize: 3            | minSize is above size
@@ -318,6 +330,10 @@ fn a_misspelt_mini_cluster_is_refused() {
         environment: {A: b} => env: [{name: A, value: b}] | unknown field `env`
         {drop: [ALL]}       => {remove: [ALL]}       | unknown field `remove`
         runAsNonRoot        => runAsNoRoot           | unknown field `runAsNoRoot`
+        size: 2             => size: 0               | a size of 0
+        interactive: true   => deadlineSeconds: 0    | a deadline of 0 s
+        interactive: true   => services: [{image: a}] | a service without a name
+        runFlux: true       => runFlux: true\n    launcher: true\n    batch: true | a launcher or a batch
     ";
     refuses(MINI_CLUSTER, table);
 }
