@@ -10,7 +10,6 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::custom;
 use crate::kubernetes::{helm, manifests, template};
 use crate::object::{Object, only};
 use crate::pod;
@@ -89,7 +88,6 @@ fn every_object_is_one_that_the_api_server_takes() {
     for objects in [example(), made(&with_secret)].into_iter().flatten() {
         schema::validate(&objects);
         for object in &objects {
-            assert_eq!(custom::check(object), Ok(()));
             assert_eq!(pod::privileges(object), [""; 0]);
             assert_eq!(object.text("/metadata/namespace"), "terraform");
         }
