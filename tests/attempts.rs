@@ -326,9 +326,9 @@ async fn a_revision_that_is_empty_pins_nothing_as_a_variable_and_is_refused_as_a
             .args(&arguments);
         run_command(command).await
     };
-    let served = format!("{}\n", revision_of(&sample(1)));
-    assert_eq!(asked("", None).await.out, served);
-    let wanted = revision_of(&sample(2)).to_string();
+    let expected = format!("{}\n", revision_of(&sample(1)));
+    assert_eq!(asked("", None).await.out, expected);
+    let wanted = revision_of(&sample(2));
     asked(&wanted, None).await.assert_ended(69, &[&wanted]);
     asked("", Some(&wanted)).await.assert_ended(69, &[&wanted]);
     for refused in [asked("", Some("")).await, asked(" ", None).await] {

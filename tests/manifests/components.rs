@@ -19,6 +19,7 @@ const POD: &str = "/spec/template/spec";
 const TERM: &str = "/spec/template/spec/affinity/podAntiAffinity";
 
 /// What `pointer` leads to in an object, with a component.
+#[derive(Clone)]
 struct Case {
     component: &'static str,
     object: (&'static str, &'static str),
@@ -118,12 +119,7 @@ fn server_cases() -> Vec<Case> {
     ]
 }
 
-fn application_cases() -> Vec<Case> {
-    let term = |key: &str| json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "web"}}});
-    let preferred =
-        |weight: u32, key: &str| json!({"weight": weight, "podAffinityTerm": term(key)});
-    let host = "kubernetes.io/hostname";
-    let zone = "topology.kubernetes.io/zone";
+fn fetching_cases() -> Vec<Case> {
     vec![
         case(
             "fetch-init",
@@ -191,6 +187,16 @@ fn application_cases() -> Vec<Case> {
             "/spec/strategy",
             json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}),
         ),
+    ]
+}
+
+fn spreading_cases() -> Vec<Case> {
+    let term = |key: &str| json!({"topologyKey": key, "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "web"}}});
+    let preferred =
+        |weight: u32, key: &str| json!({"weight": weight, "podAffinityTerm": term(key)});
+    let host = "kubernetes.io/hostname";
+    let zone = "topology.kubernetes.io/zone";
+    vec![
         case(
             "anti-affinity",
             APPLICATION,
@@ -250,7 +256,8 @@ fn what_is_for_the_server_does_what_it_is_for() {
 
 #[test]
 fn what_is_for_an_application_does_what_it_is_for() {
-    check(&application_cases());
+    check(&fetching_cases());
+    check(&spreading_cases());
 }
 
 /// It has no meaning without the init container that it changes.
@@ -317,8 +324,8 @@ fn all_of_them_are_valid_together() {
 
 #[test]
 fn no_component_is_without_a_case() {
-    let cases = server_cases().into_iter().chain(application_cases());
-    let mut tested: BTreeSet<_> = cases.map(|case| case.component.to_owned()).collect();
+    let cases = [server_cases(), fetching_cases(), spreading_cases()].concat();
+    let mut tested: BTreeSet<_> = cases.iter().map(|case| case.component.to_owned()).collect();
     tested.insert(SECOND.0.to_owned());
     assert_eq!(tested, components());
 }

@@ -1,5 +1,6 @@
 //! What a user writes around the base: an application of their own, its settings, and the components that they choose.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ pub(crate) fn overlay(components: &[&str]) -> Option<Vec<Object>> {
     );
     for component in components {
         let path = manifests.join("components").join(component);
-        kustomization.push_str(&format!("- {}\n", path.display()));
+        writeln!(kustomization, "- {}", path.display()).unwrap();
     }
     let settings = SETTINGS.replace("REVISION", REVISION);
     for (name, text) in [
