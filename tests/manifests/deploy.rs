@@ -531,6 +531,35 @@ fn what_does_not_go_is_named_in_the_end() {
 }
 
 #[test]
+fn pods_are_waited_for_when_all_the_rest_is_gone() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    fs::remove_dir_all(cluster.path("deployments")).unwrap();
+    cluster.write("objects", "pod/code-server-two-5d4-x\npod/code-server-5d4-x\n");
+    let said = cluster.deploy("wait-for-deletion --timeout 1s", 69);
+    said.told("still there after 1s: pod/code-server-5d4-x (");
+    cluster.write("objects", "pod/code-server-two-5d4-x\n");
+    cluster.deploy("wait-for-deletion --timeout 1s", 0);
+}
+
+#[test]
+fn only_what_belongs_to_the_instance_is_destroyed() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let mut object = deployment("code-server", "");
+    object["metadata"]["labels"]["app.kubernetes.io/instance"] = json!("myapp");
+    cluster.put("code-server", &object);
+    cluster.deploy("destroy --yes --with-data", 0);
+    let selector = "-l app.kubernetes.io/name=code-server,app.kubernetes.io/instance=myapp ";
+    assert!(cluster.calls().contains(selector), "{}", cluster.calls());
+    object["metadata"]["labels"] = json!({"app": "code-server"});
+    cluster.put("code-server", &object);
+    cluster.deploy("destroy --yes", 78).told("say -k DIRECTORY");
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_told() {
     let Some(cluster) = Cluster::new() else {
         return;
