@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::kubernetes;
-use crate::server::{Server, Setup};
+use crate::live::{Server, Setup};
 use crate::tools;
 
 const NOBODYS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -536,7 +536,10 @@ fn pods_are_waited_for_when_all_the_rest_is_gone() {
         return;
     };
     fs::remove_dir_all(cluster.path("deployments")).unwrap();
-    cluster.write("objects", "pod/code-server-two-5d4-x\npod/code-server-5d4-x\n");
+    cluster.write(
+        "objects",
+        "pod/code-server-two-5d4-x\npod/code-server-5d4-x\n",
+    );
     let said = cluster.deploy("wait-for-deletion --timeout 1s", 69);
     said.told("still there after 1s: pod/code-server-5d4-x (");
     cluster.write("objects", "pod/code-server-two-5d4-x\n");

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::server::Setup;
+use crate::live::Setup;
 
 /// What every target has by how it is found.
 const OF_TARGETS: [&str; 4] = ["namespace", "pod", "job", "instance"];
