@@ -4,10 +4,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alerts;
 mod base;
 mod components;
 mod custom;
+mod dashboard;
+mod deploy;
+mod exposed;
 mod kubernetes;
+#[allow(dead_code, reason = "another test needs more of it")]
+#[path = "../live/server.rs"]
+mod live;
 mod minicluster;
 mod object;
 mod overlay;
