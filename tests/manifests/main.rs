@@ -10,7 +10,10 @@ mod components;
 mod custom;
 mod dashboard;
 mod deploy;
+mod drop_in;
+mod examples;
 mod exposed;
+mod fake;
 mod kubernetes;
 #[allow(dead_code, reason = "another test needs more of it")]
 #[path = "../live/server.rs"]
@@ -21,6 +24,7 @@ mod overlay;
 mod pod;
 mod pools;
 mod schema;
+mod scripts;
 #[path = "../real/server.rs"]
 mod server;
 mod shipped;
