@@ -1,4 +1,4 @@
-//! The example that takes the place of a busybox httpd with a tarball: what has to stay as it was, at each of its steps.
+//! The example that takes the place of a busybox httpd with a tarball: what has to stay as it was at each step.
 
 use serde_json::{Value, json};
 

@@ -26,7 +26,8 @@ fn check(example: &str, kind: &str, name: &str, expected: &[(&str, Value)]) {
 }
 
 fn utilization(name: &str, percent: u32) -> Value {
-    json!({"type": "Resource", "resource": {"name": name, "target": {"type": "Utilization", "averageUtilization": percent}}})
+    let target = json!({"type": "Utilization", "averageUtilization": percent});
+    json!({"type": "Resource", "resource": {"name": name, "target": target}})
 }
 
 fn policies(window: u32, percent: u32, pods: u32, period: u32, select: &str) -> Value {
