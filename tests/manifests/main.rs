@@ -6,6 +6,7 @@
 
 mod alerts;
 mod base;
+mod chart;
 mod components;
 mod custom;
 mod dashboard;

@@ -7,6 +7,13 @@
 {{- if and (or .Values.tokens.read .Values.tokens.write) .Values.tokens.existingSecret -}}
 {{- fail "tokens: either existingSecret, or values for read and write" -}}
 {{- end -}}
+{{- $own := list "LISTEN" "METRICS_LISTEN" "STATE_DIR" "EXCLUDE" "WRITE_TOKEN_FILE" "READ_TOKEN_FILE" "TLS_CERT" "TLS_KEY" -}}
+{{- $own = eq .Values.state.storage "emptyDir" | ternary (append $own "STATE_SIZE") $own -}}
+{{- range .Values.extraEnv -}}
+{{- if has (trimPrefix "CODE_SERVER_" .name) $own -}}
+{{- fail (printf "extraEnv: %s is set by the chart, see what else there is in its values" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- $application := .Values.application -}}
 {{- if not $application.name -}}
 {{- range $part := list "autoscaling" "podDisruptionBudget" -}}

@@ -1,0 +1,152 @@
+//! The chart and the kustomizations are two ways to the same objects: compared field by field, so that they never differ.
+
+use std::fs;
+
+use serde_json::{Map, Value};
+
+use super::chart;
+use crate::kubernetes::{manifests, template};
+use crate::object::{Object, only};
+use crate::overlay::{REVISION, overlay};
+
+const SERVER: (&str, &str) = ("Deployment", "myapp-code-server");
+const APPLICATION: (&str, &str) = ("Deployment", "myapp-web");
+
+/// Fails unless an object is the same, but for its metadata, with these components as with these settings of the chart.
+fn check(components: &[&str], (kind, name): (&str, &str), settings: &[&str]) {
+    let arguments: Vec<_> = settings
+        .iter()
+        .flat_map(|setting| ["--set-json", *setting])
+        .collect();
+    let (Some(theirs), Some(ours)) = (overlay(components), template(&chart(), &arguments)) else {
+        return;
+    };
+    let expected = normal(only(&theirs, kind, name));
+    let found = normal(only(&ours, kind, name));
+    assert_eq!(found, expected, "{components:?} against {settings:?}");
+}
+
+/// The same of the server.
+fn check_server(component: &str, settings: &[&str]) {
+    check(&[component], SERVER, settings);
+}
+
+/// The same of an application that the chart makes, pinned like that of the overlay.
+fn check_application(component: &str, object: (&str, &str), settings: &[&str]) {
+    let revision = format!("application.revision={REVISION:?}");
+    let mut all = vec![
+        r#"application.name="myapp-web""#,
+        "application.deployment.enabled=true",
+        r#"application.deployment.containers=[{"name":"web","image":"web","volumeMounts":[{"name":"code","mountPath":"/app"}]}]"#,
+        // Without this the Deployment says how many pods there are, and that of the overlay does not.
+        "autoscaling.enabled=true",
+        &revision,
+    ];
+    if !component.starts_with("anti-affinity") {
+        all.push(r#"affinity="none""#);
+    }
+    all.extend(settings);
+    check(&["fetch-init", "zero-downtime", component], object, &all);
+}
+
+/// Lists in one order, without what differs between the two on purpose: the version of images, and the label of a release.
+fn normal(object: &Object) -> Value {
+    let Value::Object(fields) = &object.0 else {
+        panic!("an object is none: {object:?}");
+    };
+    let fields = fields.iter().filter(|(name, _)| *name != "metadata");
+    sorted(&Value::Object(
+        fields
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    ))
+}
+
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.iter().map(sorted).collect();
+            items.sort_by_key(Value::to_string);
+            Value::Array(items)
+        }
+        Value::Object(fields) => Value::Object(fields.iter().filter_map(field).collect()),
+        Value::String(text) => {
+            let version = concat!(":", env!("CARGO_PKG_VERSION"));
+            let name = text.strip_suffix(version).unwrap_or(text);
+            // Kustomize has the name of the application with the prefix where it is a name, and without it in labels.
+            Value::from(if name == "web" { "myapp-web" } else { name })
+        }
+        other => other.clone(),
+    }
+}
+
+fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
+    let empty = value.as_object().is_some_and(Map::is_empty);
+    let kept = name != "app.kubernetes.io/instance" && !empty;
+    kept.then(|| (name.clone(), sorted(value)))
+}
+
+#[test]
+fn without_a_setting_the_chart_is_the_base() {
+    for kind in [
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "NetworkPolicy",
+    ] {
+        check(&[], (kind, "myapp-code-server"), &[]);
+    }
+}
+
+#[test]
+fn the_settings_of_the_server_are_its_components() {
+    let secret = r#"tokens.existingSecret="code-server-token""#;
+    check_server("ingest", &["ingest.enabled=true", secret]);
+    let secret = r#"tls.existingSecret="code-server-tls""#;
+    check_server("tls", &["tls.enabled=true", secret]);
+    check_server("state-emptydir", &[r#"state.storage="emptyDir""#]);
+    check_server(
+        "prometheus-annotations",
+        &["metrics.prometheusAnnotations=true"],
+    );
+    check(
+        &["service-monitor"],
+        ("ServiceMonitor", "myapp-code-server"),
+        &["metrics.serviceMonitor.enabled=true"],
+    );
+}
+
+#[test]
+fn the_settings_of_the_application_are_its_components() {
+    check_application("fetch-init", APPLICATION, &[]);
+    let follow = "application.fetch.follow=true";
+    check_application("fetch-sidecar", APPLICATION, &[follow]);
+    let authority = r#"tls.caConfigMap="code-server-ca""#;
+    check_application("fetch-tls", APPLICATION, &[authority]);
+    check_application("anti-affinity", APPLICATION, &[]);
+    let hard = r#"affinity="hard""#;
+    check_application("anti-affinity-required", APPLICATION, &[hard]);
+    let zone = r#"affinity="zone""#;
+    check_application("anti-affinity-zone", APPLICATION, &[zone]);
+    check_application("hpa", ("HorizontalPodAutoscaler", "myapp-web"), &[]);
+    let budget = "podDisruptionBudget.enabled=true";
+    check_application("pdb", ("PodDisruptionBudget", "myapp-web"), &[budget]);
+}
+
+#[test]
+fn the_rules_for_the_adapter_are_those_of_the_component() {
+    let read = |file: &str| fs::read_to_string(manifests().join(file)).unwrap();
+    let theirs = read("components/custom-metrics/configmap.yaml");
+    let ours = read("helm/code-server/values.yaml");
+    assert_eq!(rules(&ours), rules(&theirs));
+    assert_eq!(rules(&ours).len(), 13);
+}
+
+/// The lines of the last list of that name, whatever their quotes and their indentation.
+fn rules(yaml: &str) -> Vec<String> {
+    let (_, rules) = yaml.rsplit_once("rules:\n").expect("there are rules");
+    let lines = rules.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.replace('\'', "")).collect()
+}
