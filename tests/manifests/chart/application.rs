@@ -155,7 +155,7 @@ fn the_tests_of_the_chart_ask_as_an_application_does() {
             name,
             pointer,
             expected,
-        })
+        });
     };
     let (reach, fetch) = (
         "myapp-code-server-test-reach",
@@ -186,7 +186,7 @@ fn the_tests_of_the_chart_ask_as_an_application_does() {
         "/code-server",
         "healthcheck",
         "$(CODE_URL)/revisions",
-        "--timeout=30s"
+        "--timeout=5s"
     ]);
     pod("default", reach, "/spec/containers/0/command", command);
     pod(

@@ -6,6 +6,7 @@ mod refused;
 mod same;
 mod server;
 mod shipped;
+mod volume;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,8 @@ fn check_application(component: &str, object: (&str, &str), settings: &[&str]) {
     check(&["fetch-init", "zero-downtime", component], object, &all);
 }
 
-/// Lists in one order, without what differs between the two on purpose: the version of images, and the label of a release.
+/// Lists in one order, without what differs between the two on purpose: the version of images, the label of a
+/// release, and a default that is spelt out.
 fn normal(object: &Object) -> Value {
     let Value::Object(fields) = &object.0 else {
         panic!("an object is none: {object:?}");
@@ -82,7 +83,8 @@ fn sorted(value: &Value) -> Value {
 
 fn field((name, value): (&String, &Value)) -> Option<(String, Value)> {
     let empty = value.as_object().is_some_and(Map::is_empty);
-    let kept = name != "app.kubernetes.io/instance" && !empty;
+    let default = name == "protocol" && value == "TCP";
+    let kept = name != "app.kubernetes.io/instance" && !empty && !default;
     kept.then(|| (name.clone(), sorted(value)))
 }
 

@@ -42,7 +42,7 @@ fn check_notes(variant: &str, lines: &[&str], others: &[&str]) {
 
 const INGEST: &str = "tar cz -C myapp . | kubectl -n web exec -i deploy/myapp-code-server -- /code-server ingest /data/workspace";
 const REACH: &str = "helm test myapp -n web --filter name=myapp-code-server-test-reach    # works before there is code";
-const TEST: &str = "helm test myapp -n web --logs";
+const TEST: &str = "helm test myapp -n web";
 const PIN: &str =
     "helm upgrade myapp CHART -n web --reuse-values --set application.revision=sha256:...";
 const WRITABLE: &str = "helm upgrade myapp CHART -n web --reuse-values --set ingest.enabled=true";

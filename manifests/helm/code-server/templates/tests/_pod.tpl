@@ -13,14 +13,15 @@ metadata:
   annotations:
     helm.sh/hook: test
     helm.sh/hook-weight: {{ .weight | quote }}
-    # One that failed stays until the next time, for `kubectl logs` and `kubectl describe`.
+    # One that failed stays until the next time, for `kubectl logs` and `kubectl describe`: `--logs` finds no other.
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 spec:
   {{- with .root.Values.imagePullSecrets }}
   imagePullSecrets:
   {{- toYaml . | nindent 2 }}
   {{- end }}
-  restartPolicy: Never
+  restartPolicy: {{ .restart }}
+  activeDeadlineSeconds: 90
   automountServiceAccountToken: false
   enableServiceLinks: false
   containers:
