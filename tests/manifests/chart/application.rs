@@ -237,6 +237,6 @@ fn rules_for_the_adapter_go_to_its_namespace() {
     };
     let map = only(&rendered, "ConfigMap", "rules");
     let rules = objects(map.text("/data/config.yaml"));
-    let expected = json!([{"seriesQuery": "inference_queue_depth", "metricsQuery": "avg(inference_queue_depth)"}]);
+    let expected = json!([{"seriesQuery": "inference_queue_depth", "resources": {"template": "<<.Resource>>"}, "metricsQuery": "avg(avg_over_time(<<.Series>>{<<.LabelMatchers>>}[2m])) by (<<.GroupBy>>)"}]);
     assert_eq!(rules[0].at("/rules"), &expected);
 }
