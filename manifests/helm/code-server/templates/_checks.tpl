@@ -7,7 +7,8 @@
 {{- if and (or .Values.tokens.read .Values.tokens.write) .Values.tokens.existingSecret -}}
 {{- fail "tokens: either existingSecret, or values for read and write" -}}
 {{- end -}}
-{{- $own := list "LISTEN" "METRICS_LISTEN" "STATE_DIR" "EXCLUDE" "WRITE_TOKEN_FILE" "READ_TOKEN_FILE" "TLS_CERT" "TLS_KEY" -}}
+{{- $own := list "LISTEN" "METRICS_LISTEN" "STATE_DIR" "EXCLUDE" "WRITE_TOKEN_FILE" "READ_TOKEN_FILE"
+  "TLS_CERT" "TLS_KEY" -}}
 {{- $own = eq .Values.state.storage "emptyDir" | ternary (append $own "STATE_SIZE") $own -}}
 {{- range .Values.extraEnv -}}
 {{- if has (trimPrefix "CODE_SERVER_" .name) $own -}}
@@ -33,7 +34,7 @@
 {{- end -}}
 {{- end -}}
 {{- if not (has "code" $mounts) -}}
-{{- fail "application.deployment.containers: none mounts the volume `code`, as volumeMounts: [{name: code, mountPath: /app}]" -}}
+{{- fail "application.deployment.containers: none mounts the volume `code`, as [{name: code, mountPath: /app}]" -}}
 {{- end -}}
 {{- end -}}
 {{- $by := .Values.autoscaling -}}

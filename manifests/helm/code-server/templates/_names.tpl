@@ -42,7 +42,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
 {{- define "code-server.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "code-server.fullname" .) "default") -}}
+{{- $own := include "code-server.fullname" . -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary $own "default") -}}
 {{- end }}
 
 {{- define "code-server.claim" -}}
@@ -59,7 +60,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 
 {{/* Where pods of this namespace ask. */}}
 {{- define "code-server.url" -}}
-{{ printf "%s://%s:%v" (.Values.tls.enabled | ternary "https" "http") (include "code-server.fullname" .) .Values.service.port }}
+{{- $scheme := .Values.tls.enabled | ternary "https" "http" -}}
+{{ printf "%s://%s:%v" $scheme (include "code-server.fullname" .) .Values.service.port }}
 {{- end }}
 
 {{/* The settings of the library chart, as JSON: those of the values, and what follows from the server's. */}}

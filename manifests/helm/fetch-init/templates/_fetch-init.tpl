@@ -58,7 +58,8 @@ code-server/revision: {{ . }}
 {{- define "fetch-init.sidecar" -}}
 - name: follow-code
   {{- include "fetch-init.image" . | nindent 2 }}
-  args: {{ concat (list "$(CODE_URL)" "/code" "--follow") (.args | default list) (.followArgs | default list) | toJson }}
+  {{- $more := concat (.args | default list) (.followArgs | default list) }}
+  args: {{ concat (list "$(CODE_URL)" "/code" "--follow") $more | toJson }}
   env:
   {{- include "fetch-init.env" . | nindent 2 }}
   {{- with .env }}
@@ -102,7 +103,7 @@ imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
 {{- end }}
 
 {{- define "fetch-init.env" -}}
-- {name: CODE_URL, value: {{ required "url: where the code-server is, such as http://myapp-code-server:8080" .url | quote }}}
+- {name: CODE_URL, value: {{ required "url: where the code-server is, such as http://code-server:8080" .url | quote }}}
 {{- if .tokenSecret }}
 - {name: FETCH_INIT_TOKEN_FILE, value: /secrets/token/read}
 {{- end }}
