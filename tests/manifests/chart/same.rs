@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::chart;
-use crate::kubernetes::template;
+use crate::kubernetes::{kustomize, manifests, template};
 use crate::object::{self, Object, only};
 use crate::overlay::{REVISION, overlay};
 
@@ -149,4 +149,19 @@ fn the_rules_for_the_adapter_are_those_of_the_component() {
     };
     assert_eq!(rules(&ours), rules(&theirs));
     assert!(rules(&ours)[0].at("/rules/1").is_object());
+}
+
+#[test]
+fn the_alerts_are_those_of_the_operator() {
+    let settings = "metrics.prometheusRule.enabled=true";
+    let directory = manifests().join("operating/prometheus");
+    let (Some(theirs), Some(ours)) = (
+        kustomize(&directory),
+        template(&chart(), &["--set", settings]),
+    ) else {
+        return;
+    };
+    let theirs = only(&theirs, "PrometheusRule", "code-server");
+    let ours = only(&ours, "PrometheusRule", "myapp-code-server");
+    assert_eq!(ours.at("/spec"), theirs.at("/spec"));
 }

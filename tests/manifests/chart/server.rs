@@ -197,6 +197,12 @@ fn metrics_are_for_whom_the_values_name() {
     );
     object(
         "monitoring",
+        "PrometheusRule",
+        "/metadata/labels/release",
+        json!("prometheus"),
+    );
+    object(
+        "monitoring",
         "ServiceMonitor",
         "/spec/endpoints/0/interval",
         json!("15s"),
