@@ -260,16 +260,21 @@ fn what_is_for_an_application_does_what_it_is_for() {
     check(&spreading_cases());
 }
 
-/// It has no meaning without the init container that it changes.
-const SECOND: (&str, &str) = ("fetch-tls", "fetch-init");
+/// They have no meaning without the init container that they change, and are listed after it.
+const SECOND: [&str; 2] = ["fetch-tls", "pin-by-deploy"];
+
+fn after_fetch_init(component: &str) -> Option<Object> {
+    let objects = overlay(&["fetch-init", component])?;
+    schema::validate(&objects);
+    let (kind, name) = APPLICATION;
+    Some(only(&objects, kind, name).clone())
+}
 
 #[test]
 fn an_init_container_knows_its_server_by_https() {
-    let Some(objects) = overlay(&[SECOND.1, SECOND.0]) else {
+    let Some(application) = after_fetch_init("fetch-tls") else {
         return;
     };
-    schema::validate(&objects);
-    let application = only(&objects, APPLICATION.0, APPLICATION.1);
     let variable = json!({"name": "FETCH_INIT_CA_CERT", "value": "/certificates/ca.crt"});
     let container = application.at(&format!("{POD}/initContainers/0"));
     assert_eq!(container["env"][0], variable);
@@ -277,9 +282,23 @@ fn an_init_container_knows_its_server_by_https() {
 }
 
 #[test]
+fn a_pin_that_was_set_from_outside_is_not_applied_away() {
+    let Some(application) = after_fetch_init("pin-by-deploy") else {
+        return;
+    };
+    let annotations = application.find("/spec/template/metadata/annotations");
+    assert_eq!(annotations.filter(|found| *found != &json!({})), None);
+    let container = application.at(&format!("{POD}/initContainers/0"));
+    assert_eq!(container["env"][1]["name"], json!("FETCH_INIT_REVISION"));
+}
+
+#[test]
 fn each_component_is_valid_alone_and_leaves_the_settings_out() {
     let mut all = Vec::new();
-    for component in components().iter().filter(|&name| name != SECOND.0) {
+    for component in components()
+        .iter()
+        .filter(|name| !SECOND.contains(&name.as_str()))
+    {
         let Some(objects) = overlay(&[component]) else {
             return;
         };
@@ -304,9 +323,9 @@ fn all_of_them_are_valid_together() {
     let mut together: Vec<_> = components
         .iter()
         .map(String::as_str)
-        .filter(|name| !contradicting.contains(name) && *name != SECOND.0)
+        .filter(|name| !contradicting.contains(name) && !SECOND.contains(name))
         .collect();
-    together.push(SECOND.0);
+    together.extend(SECOND);
     let Some(objects) = overlay(&together) else {
         return;
     };
@@ -326,7 +345,7 @@ fn all_of_them_are_valid_together() {
 fn no_component_is_without_a_case() {
     let cases = [server_cases(), fetching_cases(), spreading_cases()].concat();
     let mut tested: BTreeSet<_> = cases.iter().map(|case| case.component.to_owned()).collect();
-    tested.insert(SECOND.0.to_owned());
+    tested.extend(SECOND.map(str::to_owned));
     assert_eq!(tested, components());
 }
 
