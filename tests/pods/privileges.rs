@@ -97,7 +97,7 @@ fn an_application_has_its_limits_and_no_privilege_and_writes_nothing() {
 }
 
 #[test]
-fn a_fetch_is_within_its_limits_and_says_why_it_fails() {
+fn a_fetch_that_makes_no_sense_says_why_it_fails() {
     with(|site| {
         let Some(base) = rendered("base") else { return };
         let Some(quickstart) = rendered("examples/quickstart") else {
