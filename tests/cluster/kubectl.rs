@@ -12,7 +12,7 @@ use crate::settings::set;
 use crate::tools;
 
 /// How long anything may take that pods, volumes and images have a part in.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// As text, for kubectl: less than any call of it may take.
 pub(crate) const TIMEOUT: &str = "--timeout=300s";

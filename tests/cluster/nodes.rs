@@ -5,6 +5,7 @@ use crate::code::Code;
 use crate::installation::Installation;
 use crate::kubectl::until;
 use crate::node::{Cordoned, Power, reaching};
+use crate::object::Object;
 use crate::tools;
 
 /// Whether another node could take the server.
@@ -27,7 +28,7 @@ fn a_drain_waits_until_a_pod_runs_elsewhere() {
     site.ingest(&code);
     let (_, away) = site.home_and_away();
     let application = {
-        let others = site.nodes().iter().map(|node| node.name());
+        let others = site.nodes().iter().map(Object::name);
         let _cordoned: Vec<_> = others
             .filter(|node| *node != away)
             .map(|node| Cordoned::new(site.kubectl(), node))

@@ -43,8 +43,8 @@ impl Overlay {
         kustomization["components"] = json!(components);
         if settings.fetcher.is_none() {
             // The image of the server, which starts that one unless it is told otherwise.
-            let path = "/spec/template/spec/initContainers/0/command";
-            let patch = json!([{"op": "add", "path": path, "value": ["/fetch-init"]}]);
+            let command = "/spec/template/spec/initContainers/0/command";
+            let patch = json!([{"op": "add", "path": command, "value": ["/fetch-init"]}]);
             kustomization["patches"] = patches("Deployment", &patch);
         }
         Self::new(&kustomization)
