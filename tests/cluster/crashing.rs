@@ -28,7 +28,6 @@ fn pods_that_start_while_the_server_crashes_all_get_their_code() {
         site.server().at("/metadata/uid"),
         before.at("/metadata/uid")
     );
-    // It was not built anew: what is served was kept beside the code.
     assert_eq!(site.served(), code.revision());
 }
 

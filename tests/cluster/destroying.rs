@@ -3,12 +3,13 @@
 use crate::application::Application;
 use crate::code::Code;
 use crate::installation::Installation;
-use crate::kubectl::{TIMEOUT, until};
+use crate::kubectl::{self, until};
+use crate::kubernetes::manifests;
 use crate::overlay::INSTANCE;
 use crate::tools;
 
 #[test]
-fn what_was_applied_is_deleted_without_a_trace() {
+fn to_destroy_keeps_the_code_until_told_otherwise_and_then_leaves_nothing() {
     let Some(site) = Installation::new(1) else {
         return;
     };
@@ -19,12 +20,12 @@ fn what_was_applied_is_deleted_without_a_trace() {
     let volume = site.volume();
     assert!(!left(&site).is_empty());
 
-    let delete = |directory: &str| {
-        let delete = ["delete", "--kustomize", directory, TIMEOUT];
-        site.kubectl().output(&delete);
-    };
-    delete(application.overlay().path());
-    delete(site.overlay().path());
+    destroy(&site, &["-k", application.overlay().path()]);
+    destroy(&site, &["-k", site.overlay().path()]);
+    until("the code alone is left", || {
+        (left(&site).trim() == "persistentvolumeclaim/code-server").then_some(())
+    });
+    destroy(&site, &["--with-data", "-k", site.overlay().path()]);
     until("nothing is left", || left(&site).is_empty().then_some(()));
     if volume.text("/spec/persistentVolumeReclaimPolicy") == "Delete" {
         until("the volume is gone", || {
@@ -34,6 +35,18 @@ fn what_was_applied_is_deleted_without_a_trace() {
     } else {
         tools::skip(false, "volumes of this class stay after their claims");
     }
+}
+
+/// Has the script delete what a kustomization consists of.
+fn destroy(site: &Installation, options: &[&str]) {
+    let mut deploy = tools::program("timeout");
+    deploy
+        .args(["--kill-after=5", "600"])
+        .arg(manifests().join("bin/deploy"))
+        .args(["--namespace", site.instance(), "destroy", "--yes"])
+        .args(options)
+        .env("KUBECTL", kubectl::words());
+    tools::output(&mut deploy);
 }
 
 /// Everything with the label of this installation, of whatever kind.

@@ -1,5 +1,6 @@
 //! kubectl, each call of which ends.
 
+use std::ffi::OsStr;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,6 +90,15 @@ pub(crate) fn program() -> Option<Command> {
     let mut command = tools::program(words.next()?);
     command.args(words);
     Some(command)
+}
+
+/// The words by which a script starts it.
+pub(crate) fn words() -> String {
+    let kubectl = program().expect("it was there when the test began");
+    // The first two are for the shell.
+    let words = kubectl.get_args().skip(2);
+    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    words.join(" ")
 }
 
 /// Asks until there is an answer, which must come in time.
