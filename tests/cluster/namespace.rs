@@ -15,7 +15,12 @@ pub(crate) struct Namespace {
 /// What is told of a test that failed.
 const ACCOUNT: &[&[&str]] = &[
     &["get", "all,pvc,pdb", "--output=wide"],
-    &["get", "events", "--sort-by=.lastTimestamp"],
+    &[
+        "get",
+        "events",
+        "--field-selector=type!=Normal",
+        "--sort-by=.lastTimestamp",
+    ],
     &[
         "logs",
         "--selector=app.kubernetes.io/name=code-server",
