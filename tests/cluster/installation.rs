@@ -100,13 +100,16 @@ impl Installation {
 
     /// The pod of the server, once it runs.
     pub(crate) fn server(&self) -> Object {
-        until("the server runs", || {
-            let mut pods = self.kubectl().list("pods", SERVER);
-            pods.retain(|pod| pod.find("/metadata/deletionTimestamp").is_none());
-            pods.into_iter().find(|pod| {
-                pod.find("/status/containerStatuses/0/state/running")
-                    .is_some()
-            })
+        until("the server runs", || self.running_server())
+    }
+
+    /// The pod of the server, if it runs now.
+    pub(crate) fn running_server(&self) -> Option<Object> {
+        let pods = self.kubectl().list("pods", SERVER).into_iter();
+        let mut stay = pods.filter(|pod| pod.find("/metadata/deletionTimestamp").is_none());
+        stay.find(|pod| {
+            pod.find("/status/containerStatuses/0/state/running")
+                .is_some()
         })
     }
 

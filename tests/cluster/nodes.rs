@@ -1,12 +1,18 @@
 //! Nodes that are drained, and lost.
 
+use std::time::Duration;
+
 use crate::application::Application;
 use crate::code::Code;
 use crate::installation::Installation;
-use crate::kubectl::until;
+use crate::kubectl::{until, until_within};
 use crate::node::{Cordoned, Power, reaching};
 use crate::object::Object;
 use crate::tools;
+
+/// What an attached volume takes to be let go of: Kubernetes waits six minutes for a node that does not answer, and the
+/// provider takes its own time.
+const LET_GO: Duration = Duration::from_mins(15);
 
 /// Whether another node could take the server.
 fn can_move(site: &Installation, home: &str) -> bool {
@@ -105,6 +111,10 @@ fn pods_outlive_the_node_of_the_volume_and_new_ones_wait_for_it() {
         (pods.len() == replicas).then_some(())
     });
     if moves {
+        until_within(LET_GO, "the server runs elsewhere", || {
+            let server = site.running_server()?;
+            (server.text("/spec/nodeName") != home).then_some(())
+        });
         application.check(replicas, &code);
     } else {
         until("the new pod waits", || application.waiting().pop());
