@@ -19,9 +19,12 @@ pub(crate) struct Settings {
 
 /// The settings, or a word about what is missing.
 pub(crate) fn settings() -> Option<Settings> {
-    for needed in ["KUBECONFIG", "CODE_SERVER_TEST_IMAGE"] {
+    for (needed, what) in [
+        ("KUBECONFIG", "cluster"),
+        ("CODE_SERVER_TEST_IMAGE", "image"),
+    ] {
         if set(needed).is_none() {
-            tools::skip(false, &format!("{needed} names none"));
+            tools::skip(false, &format!("{needed} names no {what}"));
             return None;
         }
     }
