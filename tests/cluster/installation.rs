@@ -150,6 +150,15 @@ impl Installation {
         self.kubectl().output(&[&delete[..], &forced].concat());
     }
 
+    /// Ends the server for good.
+    pub(crate) fn stop(&self) {
+        let none = ["scale", "deployment/code-server", "--replicas=0"];
+        self.kubectl().output(&none);
+        until("the server has ended", || {
+            self.kubectl().list("pods", SERVER).is_empty().then_some(())
+        });
+    }
+
     /// The volume with the code.
     pub(crate) fn volume(&self) -> Object {
         let claim = self.kubectl().get("persistentvolumeclaim", "code-server");

@@ -85,10 +85,10 @@ fn a_drain_of_the_servers_node_leaves_the_pods_elsewhere_alone() {
 
 #[test]
 fn pods_outlive_the_node_of_the_volume_and_new_ones_wait_for_it() {
-    let Some(site) = Installation::alone(2) else {
+    let Some(power) = Power::new() else {
         return;
     };
-    let Some(power) = Power::new() else {
+    let Some(site) = Installation::alone(2) else {
         return;
     };
     let code = Code::new("lost");
