@@ -31,6 +31,7 @@ mod node;
 mod nodes;
 mod overlay;
 mod placing;
+mod rendered;
 mod rolling;
 mod scaling;
 mod settings;

@@ -53,8 +53,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Takes a reference apart.
-    fn new(reference: &str) -> Self {
+    /// The image of this name, tag or digest included.
+    pub(crate) fn new(reference: &str) -> Self {
         let (name, version) = match reference.split_once('@') {
             Some((name, digest)) => (name, Some(("digest", digest))),
             // A colon before the last slash is that of a port.
