@@ -54,7 +54,9 @@ pub async fn follow(
     }
     let mut fetcher = Fetcher::open(config, progress).await?;
     let held = fetcher.held().await?;
-    progress.enter(Phase::Wait);
+    progress.enter(Phase::Wait {
+        revision: config.revision,
+    });
     let first = match fetcher.fetch(&stop).await {
         Err(FetchError::Stopped) => return Ok(()),
         other => other?.revision,

@@ -153,7 +153,9 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Summary, FetchError> {
     let mut fetcher = Fetcher::open(config, progress).await?;
-    progress.enter(Phase::Wait);
+    progress.enter(Phase::Wait {
+        revision: config.revision,
+    });
     fetcher.fetch(&stop).await
 }
 
@@ -166,7 +168,9 @@ pub async fn inquire(
     let clients = clients(config)?;
     let mut inquiry = Inquiry::new(&clients, config);
     let mut attempts = 0;
-    progress.enter(Phase::Wait);
+    progress.enter(Phase::Wait {
+        revision: config.revision,
+    });
     let answer = tokio::select! {
         () = stop.cancelled() => Err(FetchError::Stopped),
         answer = attempts::within(terms(config), &mut inquiry, progress, &mut attempts) => answer,

@@ -26,7 +26,10 @@ const MARGIN: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing is known of the archive yet.
-    Wait,
+    Wait {
+        /// The only one that is taken, if it has to be one.
+        revision: Option<Revision>,
+    },
     /// Its bytes are on the way.
     Download {
         /// What it holds.
@@ -130,7 +133,7 @@ impl Bar {
     /// A line on standard error. Nothing is drawn before the first phase.
     fn new() -> Self {
         let shown = Arc::new(Mutex::new(Shown {
-            phase: Phase::Wait,
+            phase: Phase::Wait { revision: None },
             trouble: None,
         }));
         let seen = Arc::clone(&shown);
@@ -154,7 +157,7 @@ impl Bar {
             Phase::Download { bytes, .. } | Phase::Archive { bytes: Some(bytes) } => {
                 self.line.set_length(bytes);
             }
-            Phase::Wait | Phase::Install | Phase::Archive { bytes: None } => {
+            Phase::Wait { .. } | Phase::Install | Phase::Archive { bytes: None } => {
                 self.line.unset_length();
             }
         }
@@ -175,7 +178,7 @@ fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
 
 fn draw(shown: &Shown, state: &ProgressState) -> String {
     let work = match shown.phase {
-        Phase::Wait => Work::Wait,
+        Phase::Wait { .. } => Work::Wait,
         Phase::Install => Work::Install,
         Phase::Download { .. } | Phase::Archive { .. } => Work::Download {
             came: state.pos(),
@@ -209,7 +212,10 @@ fn width() -> usize {
 
 fn log(phase: Phase) {
     match phase {
-        Phase::Wait => info!("waiting for the server"),
+        Phase::Wait { revision: None } => info!("waiting for the server"),
+        Phase::Wait {
+            revision: Some(revision),
+        } => info!(%revision, "waiting for the server"),
         Phase::Download { revision, bytes } => info!(%revision, bytes, "downloading"),
         Phase::Archive { bytes } => info!(bytes, "downloading"),
         Phase::Install => info!("installing"),
