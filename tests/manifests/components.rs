@@ -60,7 +60,7 @@ fn server_cases() -> Vec<Case> {
             "ingest",
             SERVER,
             format!("{POD}/volumes/0"),
-            json!({"name": "token", "secret": {"secretName": "code-server-token", "optional": true}}),
+            json!({"name": "token", "secret": {"secretName": "code-server-token", "optional": true, "defaultMode": 0o440}}),
         ),
         case(
             "state-emptydir",
@@ -91,6 +91,12 @@ fn server_cases() -> Vec<Case> {
             SERVER,
             container("/env/1/value"),
             json!("/secrets/tls/tls.key"),
+        ),
+        case(
+            "tls",
+            SERVER,
+            format!("{POD}/volumes/0/secret"),
+            json!({"secretName": "code-server-tls", "defaultMode": 0o440}),
         ),
         case(
             "tls",
