@@ -278,3 +278,20 @@ fn a_pool_a_file_is_the_same_as_a_list_of_one() {
     let alone = json!({"pool": list["pools"][0]});
     assert_eq!(made(&list), made(&alone));
 }
+
+#[test]
+fn what_stands_in_the_configuration_stays_in_its_place() {
+    let window = json!([{"from_time": "23:00", "to_time": "02:00", "weekdays": [1]}]);
+    let mut configuration = pool(&json!({"freeze_schedules": window}));
+    configuration["namespace"] = json!("123");
+    configuration["freeze"] = json!({"time_zone": "UTC\n  suspend: true"});
+    let Some(objects) = made(&configuration) else {
+        return;
+    };
+    for object in &objects {
+        assert_eq!(object.at("/metadata/namespace"), "123");
+    }
+    let freeze = only(&objects, "CronJob", "freeze-2300-a");
+    assert_eq!(freeze.at("/spec/timeZone"), "UTC\n  suspend: true");
+    assert_eq!(freeze.0.pointer("/spec/suspend"), None);
+}
