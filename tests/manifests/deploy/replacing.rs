@@ -233,6 +233,14 @@ fn a_command_line_that_makes_no_sense_is_told() {
 }
 
 #[test]
+fn a_duration_with_a_leading_zero_is_no_octal_number() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    cluster.deploy("wait-for-deletion --timeout 08m --server nobody", 0);
+}
+
+#[test]
 fn it_leaves_no_file_behind() {
     let Some(cluster) = Cluster::new() else {
         return;
