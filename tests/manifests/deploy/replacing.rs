@@ -76,6 +76,17 @@ fn a_roll_out_that_fails_says_why_and_how_to_go_back() {
 }
 
 #[test]
+fn a_roll_out_that_waits_for_a_revision_says_so() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    cluster.write("fails", "they wait");
+    cluster.write("logs/web-0", "it is not served\n");
+    let said = cluster.deploy("new web", 69);
+    said.told("web-0 fetch-code is at work: it is not served");
+}
+
+#[test]
 fn an_undo_brings_the_revision_back() {
     let Some(cluster) = Cluster::new() else {
         return;
@@ -121,6 +132,16 @@ fn a_hostile_archive_changes_nothing() {
         65,
         "cut.tgz was refused, and nothing was changed",
     );
+}
+
+#[test]
+fn a_directory_without_code_is_refused_by_its_name() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    cluster.write("bare/.env", "SECRET=1\n");
+    let sentence = "error: bare was refused, and nothing was changed";
+    refused(&cluster, "bare web", 65, sentence);
 }
 
 #[test]
