@@ -329,10 +329,10 @@ async fn a_revision_that_is_empty_pins_nothing_as_a_variable_and_is_refused_as_a
     let expected = format!("{}\n", revision_of(&sample(1)));
     assert_eq!(asked("", None).await.out, expected);
     let wanted = revision_of(&sample(2));
-    let waited = asked(&wanted, None).await;
-    waited.assert_ended(69, &[&wanted]);
+    let in_vain = asked(&wanted, None).await;
+    in_vain.assert_ended(69, &[&wanted]);
     // Who looks into a pod that does not start sees at once what it waits for.
-    let first = waited.log.lines().next().unwrap_or_default();
+    let first = in_vain.log.lines().next().unwrap_or_default();
     assert!(first.contains(&wanted), "{first}");
     asked("", Some(&wanted)).await.assert_ended(69, &[&wanted]);
     for refused in [asked("", Some("")).await, asked(" ", None).await] {

@@ -73,8 +73,11 @@ pub(super) fn client_config(trust: &Trust) -> Result<Arc<ClientConfig>, TrustErr
 /// What a person is told of a certificate that is not accepted.
 pub(super) fn reason(error: &CertificateError) -> String {
     match error {
-        // Somebody of the same name may have signed it with another key.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+        // Somebody of the same name may have signed it with another key; and one that vouches for itself, and is not the one in
+        // the file, is an error that has no name here.
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::Other(_) => {
             "nobody who is trusted here vouches for it; name its authority with --ca-cert".into()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -284,8 +287,10 @@ mod tests {
         let mut new = params("code", false);
         new.not_before = date_time_ymd(4000, 1, 1);
         refused(ask(&signed(new), "code"), "it is not valid yet");
-        let stranger = alone(&params("code", false));
-        refused(ask(&stranger, "code"), "nobody who is trusted here");
+        for is_authority in [false, true] {
+            let stranger = alone(&params("code", is_authority));
+            refused(ask(&stranger, "code"), "nobody who is trusted here");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn tokens_are_given_or_those_of_a_secret() {
         "ingest",
         "Deployment",
         "/spec/template/spec/volumes/1/secret",
-        json!({"secretName": "myapp-code-server-token", "optional": true}),
+        json!({"secretName": "myapp-code-server-token", "optional": true, "defaultMode": 0o440}),
     );
     check(&Case {
         variant: "ingest",
