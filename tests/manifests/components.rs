@@ -104,6 +104,11 @@ fn server_cases() -> Vec<Case> {
             container("/livenessProbe/httpGet"),
             json!({"path": "/livez", "port": "metrics"}),
         ),
+    ]
+}
+
+fn observing_cases() -> Vec<Case> {
+    vec![
         case(
             "prometheus-annotations",
             SERVER,
@@ -258,6 +263,7 @@ fn check(cases: &[Case]) {
 #[test]
 fn what_is_for_the_server_does_what_it_is_for() {
     check(&server_cases());
+    check(&observing_cases());
 }
 
 #[test]
@@ -349,7 +355,13 @@ fn all_of_them_are_valid_together() {
 
 #[test]
 fn no_component_is_without_a_case() {
-    let cases = [server_cases(), fetching_cases(), spreading_cases()].concat();
+    let cases = [
+        server_cases(),
+        observing_cases(),
+        fetching_cases(),
+        spreading_cases(),
+    ]
+    .concat();
     let mut tested: BTreeSet<_> = cases.iter().map(|case| case.component.to_owned()).collect();
     tested.extend(SECOND.map(str::to_owned));
     assert_eq!(tested, components());
