@@ -273,7 +273,7 @@ fn what_is_for_an_application_does_what_it_is_for() {
 }
 
 /// They have no meaning without the init container that they change, and are listed after it.
-const SECOND: [&str; 2] = ["fetch-tls", "pin-by-deploy"];
+const SECOND: [&str; 3] = ["fetch-tls", "fetch-sidecar-tls", "pin-by-deploy"];
 
 fn after_fetch_init(component: &str) -> Option<Object> {
     let objects = overlay(&["fetch-init", component])?;
@@ -291,6 +291,22 @@ fn an_init_container_knows_its_server_by_https() {
     let container = application.at(&format!("{POD}/initContainers/0"));
     assert_eq!(container["env"][0], variable);
     assert_eq!(container["args"], json!(["$(CODE_URL)", "/code"]));
+}
+
+#[test]
+fn a_follower_knows_its_server_by_https() {
+    let Some(objects) = overlay(&["fetch-sidecar", "fetch-tls", "fetch-sidecar-tls"]) else {
+        return;
+    };
+    schema::validate(&objects);
+    let application = only(&objects, APPLICATION.0, APPLICATION.1);
+    let containers = application.at(&format!("{POD}/containers"));
+    assert_eq!(containers[0]["name"], json!("web"));
+    let follower = &containers[1];
+    let variable = json!({"name": "FETCH_INIT_CA_CERT", "value": "/certificates/ca.crt"});
+    assert_eq!(follower["name"], json!("follow-code"));
+    assert_eq!(follower["env"][0], variable);
+    assert_eq!(follower["args"][2], json!("--follow"));
 }
 
 #[test]

@@ -40,6 +40,23 @@ fn the_status_of_a_deployment_that_went_back() {
         .told("; not what is served\n");
 }
 
+#[test]
+fn the_status_of_pods_is_told_while_there_is_no_server() {
+    let Some(cluster) = Cluster::new() else {
+        return;
+    };
+    let before = cluster.served();
+    cluster.put("web", &deployment("web", &before));
+    cluster.has_pod("web", &before, "Running");
+    cluster.has_pod("code-server", "", "Pending");
+    let short = &before[7..19];
+    let said = cluster.deploy("status web", 69);
+    said.told("no pod of code-server is running");
+    said.told(&format!(
+        "web: 1/1 ready, pinned to {short}, pods have 1 × {short}\n"
+    ));
+}
+
 /// A Deployment that is pinned to one revision, and whose pod has another one.
 #[track_caller]
 fn drifted(pin: &str, pod: &str, phase: &str, sentence: &str) {
