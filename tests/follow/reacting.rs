@@ -161,16 +161,17 @@ fn the_signal_reaches_the_processes_of_that_name_after_the_command() {
     let mut other = Sleeper::start(&place, "follow-another", None);
     let script = shell("kill -0 $(cat pid) && touch still-there");
     fs::write(place.path("pid"), wanted[0].0.id().to_string()).unwrap();
-    let flags = ["--signal", "HUP=follow-a-wanted", "--on-change", &script];
+    // Whoever runs the tests beneath nohup has SIGHUP ignored by all of them.
+    let flags = ["--signal", "USR1=follow-a-wanted", "--on-change", &script];
     let follower = place.follow(&server.url(), &flags);
     let event = follower.wait_for("signalled", 1);
     assert_eq!(
         (&event["signal"], &event["processes"]),
-        (&"HUP".into(), &2.into())
+        (&"USR1".into(), &2.into())
     );
     for wanted in &mut wanted {
         let status = wanted.0.wait().unwrap();
-        assert_eq!(status.signal(), Some(Signal::HUP.as_raw()));
+        assert_eq!(status.signal(), Some(Signal::USR1.as_raw()));
     }
     assert_eq!(other.0.try_wait().unwrap(), None);
     assert!(place.path("still-there").exists());
